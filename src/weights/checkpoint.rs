@@ -1,0 +1,187 @@
+//! An opened checkpoint: its configuration and the list of its tensors, whichever format it has.
+
+use super::{
+    gguf, huggingface,
+    source::{WeightSource, read_exactly, read_small_file},
+    tensors::{TensorInfo, TensorTable},
+    text::shown,
+};
+use crate::{Error, Result};
+use serde_json::{Map, Value};
+use std::{fmt, ops::Range, sync::Arc};
+
+/// Larger than any tokenizer; such a file is read into memory whole.
+const MAX_SIDE_FILE: u64 = 256 << 20;
+
+/// The layout a checkpoint was stored in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A directory with `config.json` and safetensors files.
+    HuggingFace,
+    /// One GGUF file, or all parts of a split one.
+    Gguf,
+}
+
+/// What the two formats' readers hand over.
+pub(super) struct Opened {
+    pub format: Format,
+    /// The file that carries the configuration, as messages call it.
+    pub file: String,
+    pub config: Map<String, Value>,
+    pub tensors: TensorTable,
+}
+
+/// A checkpoint whose headers have been read and checked; tensor bytes are read on demand.
+pub struct Checkpoint {
+    source: Arc<dyn WeightSource>,
+    opened: Opened,
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint and reads its headers, no tensor.
+    ///
+    /// `entry` says what to open in the source: `""` is a Hugging Face directory, a name ending in
+    /// `.safetensors` is that file alone with the directory's `config.json`, and any other name is a
+    /// GGUF file (of a split one any part; all parts are opened).
+    ///
+    /// # Errors
+    /// [`Error::Read`] for files that are missing or cannot be read, [`Error::Format`] for content
+    /// that contradicts its format or itself; both name the file.
+    pub async fn open(source: Arc<dyn WeightSource>, entry: &str) -> Result<Self> {
+        let opened = if entry.is_empty() || entry.ends_with(".safetensors") {
+            huggingface::open(&*source, entry).await?
+        } else {
+            gguf::open(&*source, entry).await?
+        };
+        Ok(Self { source, opened })
+    }
+
+    /// The layout it was stored in.
+    pub fn format(&self) -> Format {
+        self.opened.format
+    }
+
+    /// The file that carries the configuration, for messages.
+    pub fn file(&self) -> &str {
+        &self.opened.file
+    }
+
+    /// The configuration: the content of `config.json`, or all metadata of the GGUF file.
+    pub fn config(&self) -> &Map<String, Value> {
+        &self.opened.config
+    }
+
+    /// All tensors whose format is supported, in the order of the files.
+    pub fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
+        self.opened.tensors.iter()
+    }
+
+    /// Name and format of the tensors that cannot be computed with.
+    pub fn unsupported_tensors(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.opened.tensors.unsupported()
+    }
+
+    /// The tensor of this name.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if it is missing or its format is not supported.
+    pub fn tensor(&self, name: &str) -> Result<&TensorInfo> {
+        self.find(name)?.ok_or_else(|| Error::Tensor {
+            name: shown(name),
+            problem: format!("missing from {}", self.file()),
+        })
+    }
+
+    /// The tensor of this name, or `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if it is there in a format that is not supported: taking it for absent
+    /// would change what the model computes.
+    pub fn find(&self, name: &str) -> Result<Option<&TensorInfo>> {
+        self.opened.tensors.find(name)
+    }
+
+    /// The bytes `bytes` of `tensor`, counted from its beginning.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] for a range outside the tensor, [`Error::Read`] if the source fails.
+    pub async fn read(&self, tensor: &TensorInfo, bytes: Range<u64>) -> Result<Vec<u8>> {
+        if bytes.start > bytes.end || bytes.end > tensor.bytes() {
+            return Err(Error::Tensor {
+                name: shown(&tensor.name),
+                problem: format!(
+                    "bytes {}..{} were asked for, but it has {}",
+                    bytes.start,
+                    bytes.end,
+                    tensor.bytes()
+                ),
+            });
+        }
+        let start = tensor.range.start;
+        read_exactly(
+            &*self.source,
+            &tensor.file,
+            start + bytes.start..start + bytes.end,
+        )
+        .await
+    }
+
+    /// A whole further file of a Hugging Face directory, such as `tokenizer.json`; `None` if it is
+    /// absent, and always for GGUF, which carries everything inside.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if it cannot be read, [`Error::Format`] if it has more than 256 MiB.
+    pub async fn side_file(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        match self.format() {
+            Format::HuggingFace => read_small_file(&*self.source, name, MAX_SIDE_FILE).await,
+            Format::Gguf => Ok(None),
+        }
+    }
+
+    /// The bytes of all tensors whose format is supported.
+    pub fn total_bytes(&self) -> u64 {
+        self.tensors().map(TensorInfo::bytes).sum()
+    }
+}
+
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint")
+            .field("file", &self.file())
+            .field("format", &self.format())
+            .field("tensors", &self.opened.tensors.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::{DType, MemorySource};
+    use pollster::block_on;
+
+    /// A safetensors file with one F32 tensor `a` of shape [2].
+    fn tiny_file() -> Vec<u8> {
+        let header = br#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend_from_slice(header);
+        file.extend_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
+        file
+    }
+
+    #[test]
+    fn opens_a_directory_and_reads_part_of_a_tensor() {
+        let source = MemorySource::default()
+            .with("config.json", r#"{"model_type":"llama"}"#)
+            .with("model.safetensors", tiny_file());
+        let checkpoint = block_on(Checkpoint::open(Arc::new(source), "")).unwrap();
+        let tensor = checkpoint.tensor("a").unwrap();
+        assert_eq!((tensor.dtype, &tensor.shape[..]), (DType::F32, &[2][..]));
+        assert_eq!(
+            block_on(checkpoint.read(tensor, 4..8)).unwrap(),
+            [5, 6, 7, 8]
+        );
+        assert!(block_on(checkpoint.read(tensor, 4..9)).is_err());
+        assert!(checkpoint.tensor("b").is_err());
+    }
+}

@@ -1,0 +1,36 @@
+//! Checkpoints on disk, in memory or behind a URL: bytes and names, never the GPU.
+//!
+//! A [`WeightSource`] hands out byte ranges of named files; a [`Checkpoint`] reads only the headers
+//! through it and lists what the checkpoint holds (name, format, shape, byte range) next to the
+//! model's configuration. Both understood layouts, Hugging Face directories and GGUF files, end in
+//! the same list, so a model never asks where its tensors came from.
+//!
+//! Everything here reads data that somebody else made. A number from a header is compared with the
+//! size of the file before anything is allocated for it.
+
+mod checkpoint;
+mod dtype;
+// Needs positioned reads, which the browser does not have; there a source reads through fetch.
+#[cfg(any(unix, windows))]
+mod file;
+mod gguf;
+mod huggingface;
+mod json;
+#[cfg(any(unix, windows))]
+mod locate;
+mod memory;
+mod safetensors;
+mod source;
+mod tensors;
+mod text;
+
+pub use checkpoint::{Checkpoint, Format};
+pub use dtype::DType;
+#[cfg(any(unix, windows))]
+pub use file::FileSource;
+#[cfg(any(unix, windows))]
+pub use locate::open_path;
+pub use memory::MemorySource;
+pub use source::{BoxFuture, MaybeSend, MaybeSync, WeightSource};
+pub use tensors::TensorInfo;
+pub(crate) use text::shown;
