@@ -1,0 +1,77 @@
+// y[token, offset + row] (+)= dot(W[row], x[token]) for tiles of TOKENS tokens; row-per-thread shape without barriers.
+// With `experts` a tile holds (token, rank) pairs that chose the same expert, as moe_group lists them.
+
+import package::shared::formats::{Block, Row, load_block};
+import package::shared::dot::{Activation, Weights, load_activation, load_weights, dot_weights, dot_block};
+
+struct Params {
+    rows: u32,       // rows of W (of one expert)
+    blocks: u32,     // columns / 32
+    y_stride: u32,   // row length of y
+    y_offset: u32,   // first element written in a row of y
+    accumulate: u32, // 1: add to y
+    first_group: u32, // groups before this part of the weights (they may be split over buffers)
+    end_group: u32,   // first group behind this part
+    sharing: u32,     // pairs that share a row of x
+    tokens: u32,      // rows of y
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>; // [pairs, y_stride]
+@if(experts)
+@group(0) @binding(6) var<storage, read> tile_expert: array<u32>; // [tiles], NONE behind the last one
+@if(experts)
+@group(0) @binding(7) var<storage, read> tile_pairs: array<u32>; // [tiles, TOKENS], NONE where a tile is not full
+
+const TOKENS: u32 = 4u;
+const ROWS: u32 = 4u;
+const NONE: u32 = 0xffffffffu;
+
+@compute @workgroup_size(32)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let groups = (params.rows + 31u) / 32u;
+    let group = workgroup.x * ROWS;
+    let tile = workgroup.y;
+    var base = 0u;
+    var pairs = vec4(tile * TOKENS) + vec4(0u, 1u, 2u, 3u);
+    @if(experts) {
+        if tile_expert[tile] == NONE { return; }
+        base = tile_expert[tile] * groups;
+        pairs = vec4(tile_pairs[tile * TOKENS], tile_pairs[tile * TOKENS + 1u], tile_pairs[tile * TOKENS + 2u], tile_pairs[tile * TOKENS + 3u]);
+    }
+    // A token that is not there is computed as the last one that is, and not written.
+    let x_rows = min(pairs, vec4(params.tokens - 1u)) / params.sharing * params.blocks;
+
+    var sums: array<vec4<f32>, ROWS>;
+    for (var block = 0u; block < params.blocks; block++) {
+        let v0 = load_activation(x_rows.x + block);
+        let v1 = load_activation(x_rows.y + block);
+        let v2 = load_activation(x_rows.z + block);
+        let v3 = load_activation(x_rows.w + block);
+        for (var r = 0u; r < ROWS; r++) {
+            let here = clamp(base + min(group + r, groups - 1u), params.first_group, params.end_group - 1u) - params.first_group;
+            let row = Row(here, lane, params.blocks);
+            @if(i8) {
+                let w = load_weights(row, block);
+                sums[r] += vec4(dot_weights(w, v0), dot_weights(w, v1), dot_weights(w, v2), dot_weights(w, v3));
+            }
+            @if(!i8) {
+                let w = load_block(row, block);
+                sums[r] += vec4(dot_block(w, v0.block), dot_block(w, v1.block), dot_block(w, v2.block), dot_block(w, v3.block));
+            }
+        }
+    }
+
+    for (var r = 0u; r < ROWS; r++) {
+        let row = (group + r) * 32u + lane;
+        let global = base + group + r;
+        if row < params.rows && global >= params.first_group && global < params.end_group {
+            for (var t = 0u; t < TOKENS; t++) {
+                if pairs[t] < params.tokens {
+                    let at = pairs[t] * params.y_stride + params.y_offset + row;
+                    if params.accumulate == 1u { y[at] += sums[r][t]; } else { y[at] = sums[r][t]; }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+// y[offset + row] (+)= dot(W[row], x) for each token, or with `experts` for each (token, chosen expert) pair.
+//
+// A lane holds ROWS rows (one of each of ROWS groups) and runs over the blocks of a row. Row-per-thread shape: one lane
+// does a whole row, no barrier. Cooperative shape (condition `cooperative`): SLICES lanes share a row and add up at the end.
+
+import package::shared::formats::Row;
+import package::shared::dot::{Activation, load_activation, load_weights, dot_weights};
+
+struct Params {
+    rows: u32,       // rows of W (of one expert)
+    blocks: u32,     // columns / 32
+    y_stride: u32,   // row length of y
+    y_offset: u32,   // first element written in a row of y
+    accumulate: u32, // 1: add to y
+    first_group: u32, // groups before this part of the weights (they may be split over buffers)
+    end_group: u32,   // first group behind this part
+    sharing: u32,     // pairs that share a row of x
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>; // [pairs, y_stride]
+@if(experts)
+@group(0) @binding(6) var<storage, read> chosen: array<u32>; // [pairs] expert ids
+
+@if(cooperative) const SLICES: u32 = 8u;
+@if(!cooperative) const SLICES: u32 = 1u;
+@if(cooperative) const ROWS: u32 = 1u;
+@if(!cooperative) const ROWS: u32 = 4u;
+
+@if(cooperative)
+var<workgroup> partial: array<f32, 256>;
+
+@compute @workgroup_size(32 * SLICES)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let lane = thread % 32u;
+    let slice = thread / 32u;
+    let pair = workgroup.y;
+    let groups = (params.rows + 31u) / 32u;
+    let group = workgroup.x * ROWS;
+    var base = 0u;
+    @if(experts) {
+        base = chosen[pair] * groups;
+    }
+    let x_row = pair / params.pairs_per_x * params.blocks;
+
+    var sums: array<f32, ROWS>;
+    for (var block = slice; block < params.blocks; block += SLICES) {
+        let v = load_activation(x_row + block);
+        for (var r = 0u; r < ROWS; r++) {
+            let here = clamp(base + min(group + r, groups - 1u), params.first_group, params.end_group - 1u) - params.first_group;
+            sums[r] += dot_weights(load_weights(Row(here, lane, params.blocks), block), v);
+        }
+    }
+
+    @if(cooperative) {
+        partial[thread] = sums[0];
+        workgroupBarrier();
+        if slice != 0u { return; }
+        for (var s = 1u; s < SLICES; s++) {
+            sums[0] += partial[s * 32u + lane];
+        }
+    }
+    for (var r = 0u; r < ROWS; r++) {
+        let row = (group + r) * 32u + lane;
+        let global = base + group + r;
+        if row < params.rows && global >= params.first_group && global < params.end_group {
+            let at = pair * params.y_stride + params.y_offset + row;
+            if params.accumulate == 1u { y[at] += sums[r]; } else { y[at] = sums[r]; }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+// Sorts (token, rank) pairs by expert into tiles of TILE pairs, in the order of the pairs, so that a tile's weights are
+// read once for all of its tokens. One workgroup; each lane serves some experts.
+
+struct Params {
+    pairs: u32,   // tokens * k
+    experts: u32, // at most 1024
+    tiles: u32,   // tiles there is room for: at least pairs / TILE + experts
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> ids: array<u32>; // [pairs] chosen expert
+@group(0) @binding(2) var<storage, read_write> tile_expert: array<u32>; // [tiles], NONE behind the last one
+@group(0) @binding(3) var<storage, read_write> tile_pairs: array<u32>; // [tiles, TILE], NONE where a tile is not full
+
+const THREADS: u32 = 64u;
+const TILE: u32 = 4u;
+const NONE: u32 = 0xffffffffu;
+var<workgroup> first_tile: array<u32, 1025>;
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(local_invocation_index) thread: u32) {
+    for (var e = thread; e < params.experts; e += THREADS) {
+        var count = 0u;
+        for (var p = 0u; p < params.pairs; p++) {
+            count += u32(ids[p] == e);
+        }
+        first_tile[e] = (count + TILE - 1u) / TILE;
+    }
+    workgroupBarrier();
+    if thread == 0u {
+        var next = 0u;
+        for (var e = 0u; e < params.experts; e++) {
+            let tiles = first_tile[e];
+            first_tile[e] = next;
+            next += tiles;
+        }
+        first_tile[params.experts] = next;
+    }
+    workgroupBarrier();
+    for (var e = thread; e < params.experts; e += THREADS) {
+        var slot = first_tile[e] * TILE;
+        let end = first_tile[e + 1u] * TILE;
+        for (var p = 0u; p < params.pairs; p++) {
+            if ids[p] == e {
+                tile_pairs[slot] = p;
+                slot++;
+            }
+        }
+        for (; slot < end; slot++) {
+            tile_pairs[slot] = NONE;
+        }
+        for (var tile = first_tile[e]; tile < first_tile[e + 1u]; tile++) {
+            tile_expert[tile] = e;
+        }
+    }
+    for (var tile = first_tile[params.experts] + thread; tile < params.tiles; tile += THREADS) {
+        tile_expert[tile] = NONE;
+    }
+}

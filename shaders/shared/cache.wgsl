@@ -1,0 +1,16 @@
+// Pairs of elements in the KV cache: two halves in a word (pack2x16float needs no feature), or with `kv_f32` two floats.
+
+@if(!kv_f32)
+alias Pair = u32;
+@if(kv_f32)
+alias Pair = vec2<f32>;
+
+@if(!kv_f32)
+fn to_pair(v: vec2<f32>) -> Pair { return pack2x16float(clamp(v, vec2(-65504.0), vec2(65504.0))); }
+@if(kv_f32)
+fn to_pair(v: vec2<f32>) -> Pair { return v; }
+
+@if(!kv_f32)
+fn from_pair(p: Pair) -> vec2<f32> { return unpack2x16float(p); }
+@if(kv_f32)
+fn from_pair(p: Pair) -> vec2<f32> { return p; }

@@ -1,0 +1,86 @@
+//! GPU memory: a named buffer and a range of one.
+
+use super::Gpu;
+use crate::{Error, Result};
+
+/// A storage buffer. Cloning shares it; the memory is freed with the last clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Buffer {
+    pub(super) raw: wgpu::Buffer,
+    label: &'static str,
+}
+
+/// A byte range of a buffer, as a kernel binds it.
+#[derive(Clone, Debug)]
+pub(crate) struct Slice {
+    pub(super) buffer: Buffer,
+    pub(super) offset: u64,
+    pub(super) size: u64,
+}
+
+impl Buffer {
+    pub(crate) fn size(&self) -> u64 {
+        self.raw.size()
+    }
+
+    pub(crate) fn label(&self) -> &'static str {
+        self.label
+    }
+
+    pub(crate) fn slice(&self, offset: u64, size: u64) -> Slice {
+        debug_assert!(offset + size <= self.size(), "{}: {offset}+{size} of {}", self.label, self.size());
+        Slice { buffer: self.clone(), offset, size }
+    }
+
+    pub(crate) fn whole(&self) -> Slice {
+        self.slice(0, self.size())
+    }
+}
+
+impl Slice {
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(crate) fn label(&self) -> &'static str {
+        self.buffer.label
+    }
+}
+
+impl Gpu {
+    /// Allocates `size` bytes (rounded up to 16) of zeroed storage.
+    ///
+    /// Fails with the buffer's name where the device's limits or its memory do not allow it.
+    pub(crate) fn buffer(&self, label: &'static str, size: u64) -> Result<Buffer> {
+        self.allocate(label, size, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC)
+    }
+
+    pub(super) fn allocate(&self, label: &'static str, size: u64, usage: wgpu::BufferUsages) -> Result<Buffer> {
+        let size = size.max(16).next_multiple_of(16);
+        if size > self.caps().max_buffer_bytes {
+            return Err(Error::Adapter(format!(
+                "{label} needs a buffer of {size} bytes, the adapter allows {}",
+                self.caps().max_buffer_bytes
+            )));
+        }
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let raw = self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false });
+        // Natively the scope is resolved at once; in the browser the answer arrives as an uncaptured error later.
+        if let Some(error) = super::device::resolved(scope.pop()) {
+            return Err(Error::Gpu(format!("cannot allocate {size} bytes for {label}: {error}")));
+        }
+        Ok(Buffer { raw, label })
+    }
+
+    /// Copies bytes into a buffer before anything that is submitted later. Offset and length are multiples of 4.
+    pub(crate) fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) {
+        self.queue.write_buffer(&buffer.raw, offset, bytes);
+    }
+
+    /// A new buffer with this content.
+    pub(crate) fn upload(&self, label: &'static str, bytes: &[u8]) -> Result<Buffer> {
+        let buffer = self.buffer(label, bytes.len() as u64)?;
+        self.write(&buffer, 0, bytes);
+        Ok(buffer)
+    }
+}

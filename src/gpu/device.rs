@@ -1,0 +1,155 @@
+//! A device with its queue, whether Moxel made it or an application shares its own.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use super::adapter::{AdapterDescription, AdapterSelector, choose, instance};
+use super::readback::Poller;
+use super::shader::{Pipeline, Shader};
+use super::Caps;
+use crate::{Error, Result};
+
+/// How a device is made and used.
+#[derive(Clone, Debug, Default)]
+pub struct GpuOptions {
+    /// Which adapter.
+    pub adapter: AdapterSelector,
+    /// Pretend that bindings are limited to this many bytes, if the adapter allows more. Tests use it to split small
+    /// tensors as large ones are split.
+    pub max_binding_bytes: Option<u64>,
+}
+
+/// A GPU device that engines and sessions run on. Share it with [`Arc`]: several engines may use one.
+pub struct Gpu {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) poller: Poller,
+    description: AdapterDescription,
+    pipelines: Mutex<HashMap<Shader, Arc<Pipeline>>>,
+    fault: Arc<Mutex<Option<Fault>>>,
+}
+
+/// The first thing that went wrong on the device outside an error scope.
+#[derive(Clone)]
+enum Fault {
+    Lost(String),
+    Error(String),
+}
+
+impl Gpu {
+    /// Opens a device on the chosen adapter, with its limits raised to what large tensors need.
+    ///
+    /// # Errors
+    /// No adapter, none that matches, or the driver refuses a device.
+    pub async fn new(options: &GpuOptions) -> Result<Arc<Self>> {
+        let adapter = choose(&instance(), &options.adapter).await?;
+        let allowed = adapter.limits();
+        let optional = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("moxel"),
+                required_features: adapter.features() & optional,
+                required_limits: wgpu::Limits {
+                    max_buffer_size: allowed.max_buffer_size,
+                    max_storage_buffer_binding_size: allowed.max_storage_buffer_binding_size,
+                    ..wgpu::Limits::default()
+                },
+                ..Default::default()
+            })
+            .await
+            .map_err(|e| Error::Adapter(format!("{}: cannot open a device: {e}", adapter.get_info().name)))?;
+        let fault = Arc::new(Mutex::new(None));
+        let seen = Arc::clone(&fault);
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&seen, Fault::Error(error.to_string()))));
+        let seen = Arc::clone(&fault);
+        device.set_device_lost_callback(move |_, why| note(&seen, Fault::Lost(why)));
+        Ok(Arc::new(Self::wrap(device, queue, fault, options.max_binding_bytes)))
+    }
+
+    /// Uses an application's own device and queue, which its renderer goes on using.
+    ///
+    /// The device's error and loss callbacks stay the application's: errors of Moxel's own making reach them.
+    #[must_use]
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Arc<Self> {
+        Arc::new(Self::wrap(device, queue, Arc::default(), None))
+    }
+
+    fn wrap(device: wgpu::Device, queue: wgpu::Queue, fault: Arc<Mutex<Option<Fault>>>, max_binding: Option<u64>) -> Self {
+        let info = device.adapter_info();
+        let mut caps = Caps::new(device.features(), &device.limits(), &info);
+        if let Some(bytes) = max_binding {
+            caps.max_binding_bytes = caps.max_binding_bytes.min(bytes);
+        }
+        Self {
+            poller: Poller::new(&device),
+            description: AdapterDescription::new(0, &info, caps),
+            pipelines: Mutex::default(),
+            device,
+            queue,
+            fault,
+        }
+    }
+
+    /// The adapter's name, backend, driver and tier.
+    #[must_use]
+    pub fn description(&self) -> &AdapterDescription {
+        &self.description
+    }
+
+    /// What the device can do.
+    #[must_use]
+    pub fn caps(&self) -> &Caps {
+        &self.description.caps
+    }
+
+    /// Bytes of GPU memory in buffers that this device holds now, where the backend can tell.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> Option<u64> {
+        self.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
+    }
+
+    /// Waits until the GPU is idle and frees what was dropped. Does nothing in a browser.
+    pub fn wait_idle(&self) {
+        // A failed wait means a lost device, which the next operation reports.
+        let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
+    }
+
+    /// Fails if the device was lost or reported an error since it was made.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            None => Ok(()),
+            Some(Fault::Lost(why)) => Err(Error::DeviceLost(why)),
+            Some(Fault::Error(what)) => Err(Error::Gpu(what)),
+        }
+    }
+
+    /// The pipeline of a shader variant, compiled at its first use.
+    pub(super) fn pipeline(&self, shader: &Shader) -> Result<Arc<Pipeline>> {
+        let mut cache = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = cache.get(shader) {
+            return Ok(Arc::clone(found));
+        }
+        let made = Arc::new(Pipeline::compile(&self.device, shader)?);
+        cache.insert(shader.clone(), Arc::clone(&made));
+        Ok(made)
+    }
+}
+
+fn note(slot: &Mutex<Option<Fault>>, fault: Fault) {
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    // The first error is the cause; a loss outranks it, because then everything has to be rebuilt.
+    if slot.is_none() || matches!(fault, Fault::Lost(_)) {
+        *slot = Some(fault);
+    }
+}
+
+/// The value of a future that is ready without waiting, as error scopes are on native backends.
+pub(super) fn resolved<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => None,
+    }
+}

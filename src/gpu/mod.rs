@@ -1,0 +1,19 @@
+//! The only module that names `wgpu`: devices, buffers, pipelines, and turning a recorded list of commands into
+//! submissions. It knows nothing of models, files or tokens.
+
+mod adapter;
+mod buffer;
+mod caps;
+mod device;
+mod program;
+mod readback;
+mod record;
+mod shader;
+
+pub use adapter::{AdapterDescription, AdapterSelector, adapters};
+pub(crate) use buffer::{Buffer, Slice};
+pub use caps::Caps;
+pub use device::{Gpu, GpuOptions};
+pub(crate) use program::Program;
+pub(crate) use record::{Dispatch, Recorder, Recording};
+pub(crate) use shader::{Shader, Source};

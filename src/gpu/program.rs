@@ -1,0 +1,108 @@
+//! A recording with its pipelines, bind groups and uniforms made, ready to be submitted again and again.
+
+use std::sync::Arc;
+
+use super::record::Command;
+use super::shader::Pipeline;
+use super::{Gpu, Recording, Slice};
+use crate::{Error, Result};
+
+/// WebGPU's guaranteed `minUniformBufferOffsetAlignment`.
+const UNIFORM_ALIGNMENT: usize = 256;
+
+/// Submitting a program allocates nothing but the command buffer itself.
+pub(crate) struct Program {
+    steps: Vec<Step>,
+    dispatches: u32,
+    weight_bytes: u64,
+}
+
+enum Step {
+    Dispatch { pipeline: Arc<Pipeline>, bindings: wgpu::BindGroup, groups: [u32; 3] },
+    Copy { from: Slice, to: Slice },
+}
+
+impl Program {
+    /// Kernel calls in one run.
+    pub(crate) fn dispatches(&self) -> u32 {
+        self.dispatches
+    }
+
+    /// Bytes of weights that one run has to read.
+    pub(crate) fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+}
+
+impl Gpu {
+    /// Makes everything that running the recording needs.
+    pub(crate) fn prepare(&self, recording: &Recording) -> Result<Program> {
+        let mut uniforms = Vec::new();
+        for dispatch in recording.dispatches() {
+            uniforms.extend_from_slice(&dispatch.params);
+            uniforms.resize(uniforms.len().next_multiple_of(UNIFORM_ALIGNMENT), 0);
+        }
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let params = self.allocate("params", uniforms.len() as u64, usage)?;
+        self.write(&params, 0, &uniforms);
+
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let mut offset = 0;
+        let mut program = Program { steps: Vec::with_capacity(recording.commands.len()), dispatches: 0, weight_bytes: 0 };
+        for command in &recording.commands {
+            program.steps.push(match command {
+                Command::Copy { from, to } => Step::Copy { from: from.clone(), to: to.clone() },
+                Command::Dispatch(d) => {
+                    let pipeline = self.pipeline(&d.shader)?;
+                    let uniform = (0, Slice { buffer: params.clone(), offset, size: d.params.len() as u64 });
+                    offset += d.params.len().next_multiple_of(UNIFORM_ALIGNMENT) as u64;
+                    let entries: Vec<_> = std::iter::once(&uniform).chain(&d.bindings).map(entry).collect();
+                    let bindings = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                        label: Some(d.shader.label()),
+                        layout: &pipeline.layout,
+                        entries: &entries,
+                    });
+                    program.dispatches += 1;
+                    program.weight_bytes += d.weight_bytes;
+                    Step::Dispatch { pipeline, bindings, groups: d.groups }
+                }
+            });
+        }
+        match super::device::resolved(scope.pop()) {
+            Some(error) => Err(Error::Gpu(error.to_string())),
+            None => Ok(program),
+        }
+    }
+
+    /// Submits a program: one encoder, one submit, as few passes as its copies allow.
+    pub(crate) fn run(&self, program: &Program) -> Result<()> {
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("moxel") });
+        let mut steps = program.steps.iter().peekable();
+        while let Some(step) = steps.peek() {
+            if let Step::Copy { from, to } = step {
+                encoder.copy_buffer_to_buffer(&from.buffer.raw, from.offset, &to.buffer.raw, to.offset, from.size);
+                steps.next();
+                continue;
+            }
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            while let Some(Step::Dispatch { pipeline, bindings, groups }) = steps.next_if(|s| matches!(s, Step::Dispatch { .. })) {
+                pass.set_pipeline(&pipeline.raw);
+                pass.set_bind_group(0, bindings, &[]);
+                pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
+            }
+        }
+        self.queue.submit([encoder.finish()]);
+        self.check()
+    }
+}
+
+fn entry((binding, slice): &(u32, Slice)) -> wgpu::BindGroupEntry<'_> {
+    wgpu::BindGroupEntry {
+        binding: *binding,
+        resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &slice.buffer.raw,
+            offset: slice.offset,
+            size: std::num::NonZeroU64::new(slice.size),
+        }),
+    }
+}

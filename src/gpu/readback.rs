@@ -1,0 +1,70 @@
+//! The one place where data comes back from the GPU.
+
+use super::{Buffer, Gpu};
+use crate::{Error, Result};
+
+/// Drives map callbacks natively, where nobody else polls the device; in a browser the event loop does it.
+pub(super) struct Poller {
+    #[cfg(not(target_arch = "wasm32"))]
+    requests: std::sync::mpsc::Sender<()>,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Poller {
+    pub(super) fn new(device: &wgpu::Device) -> Self {
+        let (requests, wanted) = std::sync::mpsc::channel::<()>();
+        let device = device.clone();
+        // Ends when the sender is dropped with the Gpu. If the thread cannot start, `poll` polls in place.
+        let _ = std::thread::Builder::new().name("moxel-poll".into()).spawn(move || {
+            while wanted.recv().is_ok() {
+                let _ = device.poll(wgpu::PollType::wait_indefinitely());
+            }
+        });
+        Self { requests }
+    }
+
+    fn poll(&self, device: &wgpu::Device) {
+        if self.requests.send(()).is_err() {
+            let _ = device.poll(wgpu::PollType::wait_indefinitely());
+        }
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+impl Poller {
+    pub(super) fn new(_: &wgpu::Device) -> Self {
+        Self {}
+    }
+
+    fn poll(&self, _: &wgpu::Device) {}
+}
+
+impl Gpu {
+    /// A buffer that the CPU can read once a program has copied into it.
+    pub(crate) fn staging(&self, size: u64) -> Result<Buffer> {
+        self.allocate("staging", size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
+    }
+
+    /// Waits for everything submitted so far and returns the first `size` bytes of a staging buffer.
+    pub(crate) async fn read(&self, staging: &Buffer, size: u64) -> Result<Vec<u8>> {
+        let (done, finished) = async_channel::bounded(1);
+        staging.raw.map_async(wgpu::MapMode::Read, 0..size, move |result| {
+            let _ = done.try_send(result);
+        });
+        self.poller.poll(&self.device);
+        let mapped = finished.recv().await;
+        self.check()?;
+        match mapped {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Err(Error::Gpu(format!("cannot read back {size} bytes: {e}"))),
+            Err(_) => return Err(Error::DeviceLost("a read-back was never answered".into())),
+        }
+        let bytes = staging
+            .raw
+            .get_mapped_range(0..size)
+            .map(|view| view.to_vec())
+            .map_err(|e| Error::Gpu(format!("cannot read back {size} bytes: {e}")));
+        staging.raw.unmap();
+        bytes
+    }
+}

@@ -1,0 +1,116 @@
+//! Shader variants: WESL sources with conditions and imports, translated to WGSL and compiled once per device.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use wesl::{CompileOptions, Feature, Features, ModulePath, NoMangler, VirtualResolver};
+
+use crate::{Error, Result};
+
+/// The modules of `shaders/` by name, `shared/half.wgsl` being `shared::half`.
+macro_rules! sources {
+    ($($name:literal),* $(,)?) => {
+        /// Name and text of every shader module.
+        const MODULES: &[(&str, &str)] = &[$(($name, include_str!(concat!("../../shaders/", $name, ".wgsl")))),*];
+    };
+}
+
+sources![
+    "shared/half", "shared/formats", "shared/dot", "shared/cache",
+    "add_bias", "argmax", "attention", "combine", "embed", "matmul", "matvec", "moe_group", "quantize", "rms_norm",
+    "rope_append", "router", "swiglu",
+];
+
+/// A kernel's source module; its name is the kernel's name everywhere.
+pub(crate) type Source = &'static str;
+
+/// A variant of a kernel: its source, the conditions that are on, and values for `const` declarations.
+///
+/// Two equal shaders are one pipeline.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Shader {
+    source: Source,
+    conditions: BTreeSet<&'static str>,
+    overrides: Vec<(&'static str, u32)>,
+}
+
+pub(super) struct Pipeline {
+    pub(super) raw: wgpu::ComputePipeline,
+    pub(super) layout: wgpu::BindGroupLayout,
+}
+
+impl Shader {
+    pub(crate) fn new(source: Source) -> Self {
+        Self { source, conditions: BTreeSet::new(), overrides: Vec::new() }
+    }
+
+    /// Turns a condition (`@if(name)`) on.
+    #[must_use]
+    pub(crate) fn with(mut self, condition: &'static str) -> Self {
+        self.conditions.insert(condition);
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn with_if(self, on: bool, condition: &'static str) -> Self {
+        if on { self.with(condition) } else { self }
+    }
+
+    /// Gives an `override` of the shader its value at pipeline creation.
+    #[must_use]
+    pub(crate) fn set(mut self, name: &'static str, value: u32) -> Self {
+        self.overrides.push((name, value));
+        self
+    }
+
+    /// The kernel's name.
+    pub(crate) fn label(&self) -> &'static str {
+        self.source
+    }
+
+    /// The WGSL text of this variant.
+    pub(crate) fn wgsl(&self) -> Result<String> {
+        let fail = |e: &dyn std::fmt::Display| Error::Gpu(format!("shader {self:?}: {e}"));
+        let mut resolver = VirtualResolver::new();
+        for (name, text) in MODULES {
+            let path = format!("package::{}", name.replace('/', "::")).parse::<ModulePath>().map_err(|e| fail(&e))?;
+            resolver.add_module(path, Cow::Borrowed(*text));
+        }
+        let root = format!("package::{}", self.source).parse::<ModulePath>().map_err(|e| fail(&e))?;
+        let features = Features {
+            default: Feature::Disable,
+            flags: self.conditions.iter().map(|c| ((*c).to_string(), Feature::Enable)).collect(),
+        };
+        let options = CompileOptions { features, ..CompileOptions::default() };
+        // No mangling: names are unique over all modules, and error messages and captures stay readable.
+        let compiled = wesl::compile(&root, &resolver, &NoMangler, &options).map_err(|e| fail(&e))?;
+        Ok(compiled.to_string())
+    }
+}
+
+impl Pipeline {
+    pub(super) fn compile(device: &wgpu::Device, shader: &Shader) -> Result<Self> {
+        let text = shader.wgsl()?;
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(shader.label()), source: wgpu::ShaderSource::Wgsl(text.into()) };
+        let mut checks = wgpu::ShaderRuntimeChecks::checked();
+        // Every loop in shaders/ has a bound that a uniform or a constant sets; wgpu's own loop counters keep drivers from unrolling.
+        checks.force_loop_bounding = false;
+        // SAFETY: bounds checks stay on, and a test asserts that no shader has a `loop` or `while` statement.
+        let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
+        let constants: Vec<_> = shader.overrides.iter().map(|&(name, value)| (name, f64::from(value))).collect();
+        let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(shader.label()),
+            layout: None,
+            module: &module,
+            entry_point: None,
+            compilation_options: wgpu::PipelineCompilationOptions { constants: &constants, ..Default::default() },
+            cache: None,
+        });
+        if let Some(error) = super::device::resolved(scope.pop()) {
+            return Err(Error::Gpu(format!("shader {shader:?}: {error}")));
+        }
+        let layout = raw.get_bind_group_layout(0);
+        Ok(Self { raw, layout })
+    }
+}

@@ -1,0 +1,23 @@
+//! Rows of the embedding matrix for the step's tokens.
+
+use super::{Matrix, params, u32_of};
+use crate::gpu::{Dispatch, Recorder, Shader, Slice};
+
+params! { blocks: u32, first_row: u32, end_row: u32 }
+
+/// x[t] = W[token t]: x is [tokens, columns padded to 32], `step` the position and the token ids.
+pub(crate) fn embed(r: &mut Recorder, w: &Matrix, step: &Slice, x: &Slice, tokens: usize) {
+    let blocks = w.layout.blocks();
+    for part in &w.parts {
+        let (first_row, end_row) = part.rows();
+        let mut bindings = part.bindings();
+        bindings.extend([(3, step.clone()), (4, x.clone())]);
+        r.dispatch(Dispatch {
+            shader: w.conditions().iter().fold(Shader::new("embed"), |s, c| s.with(c)),
+            params: Params { blocks: u32_of(blocks), first_row: u32_of(first_row), end_row: u32_of(end_row) }.bytes(),
+            bindings,
+            groups: [u32_of(blocks.div_ceil(32)), u32_of(tokens), 1],
+            weight_bytes: if first_row == 0 { w.bytes_of_one() / w.layout.rows as u64 * tokens as u64 } else { 0 },
+        });
+    }
+}

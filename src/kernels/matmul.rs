@@ -1,0 +1,147 @@
+//! Matrix products: `matvec` for one token (or its chosen experts), `matmul` for many.
+
+use super::matrix::{Matrix, is_quantized};
+use super::{KernelChoice, TILE, params, u32_of};
+use crate::gpu::{Dispatch, Recorder, Shader, Slice};
+use crate::packing::GROUP_ROWS;
+
+params! {
+    rows: u32, blocks: u32, y_stride: u32, y_offset: u32, accumulate: u32,
+    first_group: u32, end_group: u32, sharing: u32, tokens: u32,
+}
+
+/// Rows that a lane holds in the row-per-thread shapes, as in the shaders.
+const ROWS_PER_LANE: usize = 4;
+
+/// Rows of activations as floats, and as bytes where a kernel wanted them.
+#[derive(Clone, Debug)]
+pub(crate) struct Activations {
+    /// [rows, columns padded to 32] f32.
+    pub(crate) floats: Slice,
+    /// [rows, blocks, 32] signed bytes and [rows, blocks] (scale, scale * sum).
+    pub(crate) bytes: Option<(Slice, Slice)>,
+}
+
+/// Where a product goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    /// [rows, stride] f32.
+    pub(crate) y: Slice,
+    pub(crate) stride: usize,
+    /// First element written in a row.
+    pub(crate) offset: usize,
+    /// Add to what is there.
+    pub(crate) accumulate: bool,
+}
+
+/// The (token, rank) pairs of an expert product.
+#[derive(Clone, Debug)]
+pub(crate) struct Pairs {
+    pub(crate) count: usize,
+    /// Pairs that share a row of the activations: k on the way into the experts, 1 on the way out.
+    pub(crate) sharing: usize,
+    /// [pairs] chosen expert ids.
+    pub(crate) chosen: Slice,
+    /// Tiles made by `moe_group`, used for more than one token: [tiles] expert, [tiles, TILE] pairs, and their number.
+    pub(crate) tiles: Option<(Slice, Slice, usize)>,
+}
+
+/// y[token] (+)= W x[token] for `tokens` rows of x.
+pub(crate) fn matmul(r: &mut Recorder, choice: KernelChoice, w: &Matrix, x: &Activations, tokens: usize, out: &Output) {
+    let groups = w.layout.groups();
+    for part in &w.parts {
+        // A single matrix: the part is a matrix of its own, that writes its rows.
+        let (first_row, end_row) = part.rows();
+        let rows = end_row.min(w.layout.rows) - first_row;
+        let mut params = params(w, out, rows, tokens, 1);
+        params.y_offset += u32_of(first_row);
+        params.end_group = u32_of(part.end_group - part.first_group);
+        let call = Call { choice, w, x, out, params, weight_bytes: part.bytes(), experts: None };
+        call.record(r, part.bindings(), part.end_group - part.first_group, tokens);
+    }
+    debug_assert_eq!(w.parts.last().map(|p| p.end_group), Some(groups), "not a single matrix");
+}
+
+/// y[pair] = W[expert of the pair] x[pair / sharing], for exactly the chosen experts: one dispatch for each buffer that
+/// the experts are spread over.
+pub(crate) fn expert_matmul(r: &mut Recorder, choice: KernelChoice, w: &Matrix, x: &Activations, pairs: &Pairs, out: &Output) {
+    for part in &w.parts {
+        let mut params = params(w, out, w.layout.rows, pairs.count, pairs.sharing);
+        params.first_group = u32_of(part.first_group);
+        params.end_group = u32_of(part.end_group);
+        // What the chosen experts read, counted once and not for each buffer they may lie in.
+        let weight_bytes = if part.first_group == 0 { w.bytes_of_one() * pairs.count as u64 } else { 0 };
+        let call = Call { choice, w, x, out, params, weight_bytes, experts: Some(pairs) };
+        call.record(r, part.bindings(), w.layout.groups(), pairs.count);
+    }
+}
+
+fn params(w: &Matrix, out: &Output, rows: usize, tokens: usize, sharing: usize) -> Params {
+    Params {
+        rows: u32_of(rows),
+        blocks: u32_of(w.layout.blocks()),
+        y_stride: u32_of(out.stride),
+        y_offset: u32_of(out.offset),
+        accumulate: u32::from(out.accumulate),
+        first_group: 0,
+        end_group: 0,
+        sharing: u32_of(sharing),
+        tokens: u32_of(tokens),
+    }
+}
+
+struct Call<'a> {
+    choice: KernelChoice,
+    w: &'a Matrix,
+    x: &'a Activations,
+    out: &'a Output,
+    params: Params,
+    weight_bytes: u64,
+    experts: Option<&'a Pairs>,
+}
+
+impl Call<'_> {
+    fn record(self, r: &mut Recorder, mut bindings: Vec<(u32, Slice)>, groups: usize, rows: usize) {
+        let tiles = self.experts.map(|pairs| pairs.tiles.as_ref());
+        let many = match tiles {
+            None => rows > 1,
+            Some(tiles) => tiles.is_some(),
+        };
+        let bytes = self.x.bytes.as_ref().filter(|_| is_quantized(self.w.layout.dtype));
+        let shader = if many {
+            Shader::new("matmul")
+        } else {
+            Shader::new("matvec").with_if(self.choice.cooperative, "cooperative")
+        };
+        let shader = self.w.conditions().iter().fold(shader, |s, c| s.with(c));
+        let shader = shader.with_if(bytes.is_some(), "i8").with_if(self.experts.is_some(), "experts");
+        match bytes {
+            Some((bytes, scales)) => bindings.extend([(3, bytes.clone()), (5, scales.clone())]),
+            None => bindings.push((3, self.x.floats.clone())),
+        }
+        bindings.push((4, self.out.y.clone()));
+        let y_groups = match (self.experts, tiles.flatten()) {
+            (Some(_), Some((tile_expert, tile_pairs, count))) => {
+                bindings.extend([(6, tile_expert.clone()), (7, tile_pairs.clone())]);
+                *count
+            }
+            (Some(pairs), None) => {
+                bindings.push((6, pairs.chosen.clone()));
+                rows
+            }
+            (None, _) if many => rows.div_ceil(TILE),
+            (None, _) => rows,
+        };
+        let per_workgroup = if !many && self.choice.cooperative { 1 } else { ROWS_PER_LANE };
+        r.dispatch(Dispatch {
+            shader,
+            params: self.params.bytes(),
+            bindings,
+            groups: [u32_of(groups.div_ceil(per_workgroup)), u32_of(y_groups), 1],
+            weight_bytes: self.weight_bytes,
+        });
+    }
+}
+
+/// Lanes of a workgroup hold the rows of one group.
+const _: () = assert!(GROUP_ROWS == 32);

@@ -1,0 +1,71 @@
+//! One file per shader of the same name: its `Params`, its bindings and its dispatch size. A kernel knows neither a model
+//! nor a layer number.
+
+mod add_bias;
+mod argmax;
+mod attention;
+mod combine;
+mod embed;
+mod matmul;
+mod matrix;
+mod moe_group;
+mod quantize;
+mod rms_norm;
+mod rope_append;
+mod router;
+mod swiglu;
+
+pub(crate) use add_bias::add_bias;
+pub(crate) use argmax::argmax;
+pub(crate) use attention::{AttentionShape, AttentionSlices, MAX_HEAD_DIM, attention};
+pub(crate) use combine::combine;
+pub(crate) use embed::embed;
+pub(crate) use matmul::{Activations, Output, Pairs, expert_matmul, matmul};
+pub(crate) use matrix::{Matrix, Part, is_quantized};
+pub(crate) use moe_group::{MAX_EXPERTS, TILE, max_tiles, moe_group};
+pub(crate) use quantize::quantize;
+pub(crate) use rms_norm::rms_norm;
+pub(crate) use rope_append::{FINE_POSITIONS, RopeShape, RopeSlices, Rotate, rope_append};
+pub(crate) use router::{RouterScore, router};
+pub(crate) use swiglu::swiglu;
+
+/// Declares a kernel's uniform: four-byte fields in the order of the shader's `Params`.
+macro_rules! params {
+    ($($field:ident: $type:ty),* $(,)?) => {
+        #[repr(C)]
+        #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+        struct Params { $($field: $type),* }
+
+        /// The names of the uniform's fields, which a test holds against the shader.
+        #[cfg(test)]
+        pub(super) const PARAMS: &[&str] = &[$(stringify!($field)),*];
+
+        impl Params {
+            fn bytes(&self) -> Vec<u8> {
+                bytemuck::bytes_of(self).to_vec()
+            }
+        }
+    };
+}
+use params;
+
+/// How matrix products are computed. Measured per adapter, never derived from its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct KernelChoice {
+    /// Multiply bytes with quantised weights (activations quantised in blocks of 32) instead of floats.
+    pub(crate) bytes: bool,
+    /// One token: several lanes share a row instead of one lane holding several rows.
+    pub(crate) cooperative: bool,
+    /// Many tokens: tiles of weights in workgroup memory instead of rows in registers.
+    pub(crate) tiled: bool,
+}
+
+impl KernelChoice {
+    /// f32 activations, one lane per row: runs everywhere and is the yardstick of the others.
+    pub(crate) const EXACT: Self = Self { bytes: false, cooperative: false, tiled: false };
+}
+
+fn u32_of(value: usize) -> u32 {
+    // Sizes were checked against the device's limits when the buffers were made; none reaches 2^32.
+    u32::try_from(value).unwrap_or(u32::MAX)
+}

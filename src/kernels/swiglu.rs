@@ -1,0 +1,21 @@
+//! The gated activation of a feed-forward layer (Shazeer, 2020, arXiv:2002.05202).
+
+use super::{params, u32_of};
+use crate::gpu::{Dispatch, Recorder, Shader, Slice};
+
+params! { cols: u32, y_stride: u32 }
+
+/// y = silu(s gate) (s up) for `rows` rows: `gate_up` is [rows, 2, cols], `y` [rows, cols padded to 32]; s is the row's
+/// entry in `scores`, or 1.
+pub(crate) fn swiglu(r: &mut Recorder, gate_up: &Slice, scores: Option<&Slice>, y: &Slice, cols: usize, rows: usize) {
+    let stride = cols.next_multiple_of(32);
+    let mut bindings = vec![(1, gate_up.clone()), (2, y.clone())];
+    bindings.extend(scores.map(|s| (3, s.clone())));
+    r.dispatch(Dispatch {
+        shader: Shader::new("swiglu").with_if(scores.is_some(), "scaled"),
+        params: Params { cols: u32_of(cols), y_stride: u32_of(stride) }.bytes(),
+        bindings,
+        groups: [u32_of(stride.div_ceil(64)), u32_of(rows), 1],
+        weight_bytes: 0,
+    });
+}
