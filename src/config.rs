@@ -36,23 +36,14 @@ pub struct ConfigReader<'a> {
 impl<'a> ConfigReader<'a> {
     /// A view of `map`, which `file` holds.
     pub fn new(file: &'a str, map: &'a Map<String, Value>) -> Self {
-        Self {
-            file,
-            map,
-            path: String::new(),
-            prefix: String::new(),
-            read: Arc::default(),
-        }
+        Self { file, map, path: String::new(), prefix: String::new(), read: Arc::default() }
     }
 
     /// A view of the same object that puts `prefix` before every key it reads: with `llama4.` the
     /// key `block_count` is `llama4.block_count`, as GGUF spells it. Keys read through it count as
     /// read in this reader too.
     pub fn with_prefix(&self, prefix: &str) -> Self {
-        Self {
-            prefix: format!("{}{prefix}", self.prefix),
-            ..self.clone()
-        }
+        Self { prefix: format!("{}{prefix}", self.prefix), ..self.clone() }
     }
 
     /// The object under `key`, or `None` if it is absent. It keeps its own account of what was
@@ -97,9 +88,7 @@ impl<'a> ConfigReader<'a> {
     /// An integer that may be 0 (a number of things of which there may be none, a token id), or
     /// `None` if it is absent.
     pub fn opt_count(&self, key: &str) -> Result<Option<usize>> {
-        self.value(key)
-            .map(|value| self.integer(key, value))
-            .transpose()
+        self.value(key).map(|value| self.integer(key, value)).transpose()
     }
 
     /// A positive, finite number that must be there.
@@ -117,9 +106,7 @@ impl<'a> ConfigReader<'a> {
         let Some(value) = self.value(key) else {
             return Ok(None);
         };
-        let number = value
-            .as_f64()
-            .ok_or_else(|| self.error(key, "must be a number"))? as f32;
+        let number = value.as_f64().ok_or_else(|| self.error(key, "must be a number"))? as f32;
         if !number.is_finite() || number <= 0.0 {
             let problem = format!("must be a positive number that fits into 32 bits, not {value}");
             return Err(self.error(key, &problem));
@@ -155,10 +142,7 @@ impl<'a> ConfigReader<'a> {
         let Some(list) = self.list(key)? else {
             return Ok(None);
         };
-        list.iter()
-            .map(|value| self.integer(key, value))
-            .collect::<Result<_>>()
-            .map(Some)
+        list.iter().map(|value| self.integer(key, value)).collect::<Result<_>>().map(Some)
     }
 
     /// A list of strings, or `None` if it is absent.
@@ -166,11 +150,7 @@ impl<'a> ConfigReader<'a> {
         let Some(list) = self.list(key)? else {
             return Ok(None);
         };
-        let text = |value: &'a Value| {
-            value
-                .as_str()
-                .ok_or_else(|| self.error(key, "must be a list of strings"))
-        };
+        let text = |value: &'a Value| value.as_str().ok_or_else(|| self.error(key, "must be a list of strings"));
         list.iter().map(text).collect::<Result<_>>().map(Some)
     }
 
@@ -194,24 +174,14 @@ impl<'a> ConfigReader<'a> {
     pub fn finish(&self, harmless: &[&str]) -> Result<()> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let known = |key: &str| {
-            read.contains(key)
-                || harmless
-                    .iter()
-                    .any(|&entry| entry == key || (entry.ends_with('.') && key.starts_with(entry)))
+            read.contains(key) || harmless.iter().any(|&entry| entry == key || (entry.ends_with('.') && key.starts_with(entry)))
         };
-        match self
-            .map
-            .iter()
-            .find(|(key, value)| !known(key) && !switched_off(value))
-        {
+        match self.map.iter().find(|(key, value)| !known(key) && !switched_off(value)) {
             None => Ok(()),
             Some((key, value)) => Err(Error::Config {
                 file: self.file.to_owned(),
                 key: format!("{}{}", self.path, shown(key)),
-                problem: format!(
-                    "not supported by this architecture (its value is {})",
-                    shown(&value.to_string())
-                ),
+                problem: format!("not supported by this architecture (its value is {})", shown(&value.to_string())),
             }),
         }
     }
@@ -228,10 +198,7 @@ impl<'a> ConfigReader<'a> {
     fn value(&self, key: &str) -> Option<&'a Value> {
         let key = format!("{}{key}", self.prefix);
         let value = self.map.get(&key);
-        self.read
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key);
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
         value.filter(|value| !value.is_null())
     }
 
@@ -240,17 +207,10 @@ impl<'a> ConfigReader<'a> {
     }
 
     fn integer(&self, key: &str, value: &Value) -> Result<usize> {
-        value
-            .as_u64()
-            .filter(|&number| number <= MAX_INTEGER)
-            .map(|number| number as usize)
-            .ok_or_else(|| {
-                let problem = format!(
-                    "must be an integer from 0 to {MAX_INTEGER}, not {}",
-                    shown(&value.to_string())
-                );
-                self.error(key, &problem)
-            })
+        value.as_u64().filter(|&number| number <= MAX_INTEGER).map(|number| number as usize).ok_or_else(|| {
+            let problem = format!("must be an integer from 0 to {MAX_INTEGER}, not {}", shown(&value.to_string()));
+            self.error(key, &problem)
+        })
     }
 
     fn list(&self, key: &str) -> Result<Option<&'a [Value]>> {

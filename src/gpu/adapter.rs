@@ -88,11 +88,7 @@ async fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
 /// Every adapter that can run Moxel, in a stable order.
 pub async fn adapters() -> Vec<AdapterDescription> {
     let found = enumerate(&instance()).await;
-    found
-        .iter()
-        .enumerate()
-        .map(|(i, a)| AdapterDescription::new(i, &a.get_info(), caps_of(a)))
-        .collect()
+    found.iter().enumerate().map(|(i, a)| AdapterDescription::new(i, &a.get_info(), caps_of(a))).collect()
 }
 
 pub(super) fn caps_of(adapter: &wgpu::Adapter) -> Caps {

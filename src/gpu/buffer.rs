@@ -64,7 +64,8 @@ impl Gpu {
             )));
         }
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let raw = self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false });
+        let raw =
+            self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false });
         // Natively the scope is resolved at once; in the browser the answer arrives as an uncaptured error later.
         if let Some(error) = super::device::resolved(scope.pop()) {
             return Err(Error::Gpu(format!("cannot allocate {size} bytes for {label}: {error}")));

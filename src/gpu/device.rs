@@ -6,10 +6,10 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use super::Caps;
 use super::adapter::{AdapterDescription, AdapterSelector, choose, instance};
 use super::readback::Poller;
 use super::shader::{Pipeline, Shader};
-use super::Caps;
 use crate::{Error, Result};
 
 /// How a device is made and used.

@@ -85,7 +85,8 @@ impl Gpu {
                 continue;
             }
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            while let Some(Step::Dispatch { pipeline, bindings, groups }) = steps.next_if(|s| matches!(s, Step::Dispatch { .. })) {
+            while let Some(Step::Dispatch { pipeline, bindings, groups }) = steps.next_if(|s| matches!(s, Step::Dispatch { .. }))
+            {
                 pass.set_pipeline(&pipeline.raw);
                 pass.set_bind_group(0, bindings, &[]);
                 pass.dispatch_workgroups(groups[0], groups[1], groups[2]);

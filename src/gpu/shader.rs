@@ -16,9 +16,23 @@ macro_rules! sources {
 }
 
 sources![
-    "shared/half", "shared/formats", "shared/dot", "shared/cache",
-    "add_bias", "argmax", "attention", "combine", "embed", "matmul", "matvec", "moe_group", "quantize", "rms_norm",
-    "rope_append", "router", "swiglu",
+    "shared/half",
+    "shared/formats",
+    "shared/dot",
+    "shared/cache",
+    "add_bias",
+    "argmax",
+    "attention",
+    "combine",
+    "embed",
+    "matmul",
+    "matvec",
+    "moe_group",
+    "quantize",
+    "rms_norm",
+    "rope_append",
+    "router",
+    "swiglu",
 ];
 
 /// A kernel's source module; its name is the kernel's name everywhere.
@@ -92,7 +106,8 @@ impl Pipeline {
     pub(super) fn compile(device: &wgpu::Device, shader: &Shader) -> Result<Self> {
         let text = shader.wgsl()?;
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(shader.label()), source: wgpu::ShaderSource::Wgsl(text.into()) };
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label: Some(shader.label()), source: wgpu::ShaderSource::Wgsl(text.into()) };
         let mut checks = wgpu::ShaderRuntimeChecks::checked();
         // Every loop in shaders/ has a bound that a uniform or a constant sets; wgpu's own loop counters keep drivers from unrolling.
         checks.force_loop_bounding = false;

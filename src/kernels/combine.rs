@@ -6,7 +6,15 @@ use crate::gpu::{Dispatch, Recorder, Shader, Slice};
 params! { cols: u32, stride: u32, chosen: u32 }
 
 /// x[t] += sum over ranks of (weights[t, rank] *) parts[t, rank], summed in rank order; rows are `cols` padded to 32 long.
-pub(crate) fn combine(r: &mut Recorder, parts: &Slice, weights: Option<&Slice>, x: &Slice, cols: usize, chosen: usize, tokens: usize) {
+pub(crate) fn combine(
+    r: &mut Recorder,
+    parts: &Slice,
+    weights: Option<&Slice>,
+    x: &Slice,
+    cols: usize,
+    chosen: usize,
+    tokens: usize,
+) {
     let mut bindings = vec![(1, parts.clone()), (2, x.clone())];
     bindings.extend(weights.map(|w| (3, w.clone())));
     r.dispatch(Dispatch {

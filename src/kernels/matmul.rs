@@ -108,11 +108,8 @@ impl Call<'_> {
             Some(tiles) => tiles.is_some(),
         };
         let bytes = self.x.bytes.as_ref().filter(|_| is_quantized(self.w.layout.dtype));
-        let shader = if many {
-            Shader::new("matmul")
-        } else {
-            Shader::new("matvec").with_if(self.choice.cooperative, "cooperative")
-        };
+        let shader =
+            if many { Shader::new("matmul") } else { Shader::new("matvec").with_if(self.choice.cooperative, "cooperative") };
         let shader = self.w.conditions().iter().fold(shader, |s, c| s.with(c));
         let shader = shader.with_if(bytes.is_some(), "i8").with_if(self.experts.is_some(), "experts");
         match bytes {

@@ -19,7 +19,15 @@ pub(crate) enum RouterScore {
 /// `logits` [tokens, stride] to `ids` and `weights` [tokens, k], highest first.
 #[expect(clippy::too_many_arguments, reason = "a kernel's operands and sizes")]
 pub(crate) fn router(
-    r: &mut Recorder, logits: &Slice, ids: &Slice, weights: &Slice, experts: usize, stride: usize, chosen: usize, score: RouterScore, tokens: usize,
+    r: &mut Recorder,
+    logits: &Slice,
+    ids: &Slice,
+    weights: &Slice,
+    experts: usize,
+    stride: usize,
+    chosen: usize,
+    score: RouterScore,
+    tokens: usize,
 ) {
     let score = match score {
         RouterScore::Sigmoid => 0,

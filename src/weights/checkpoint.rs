@@ -86,10 +86,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Tensor`] if it is missing or its format is not supported.
     pub fn tensor(&self, name: &str) -> Result<&TensorInfo> {
-        self.find(name)?.ok_or_else(|| Error::Tensor {
-            name: shown(name),
-            problem: format!("missing from {}", self.file()),
-        })
+        self.find(name)?.ok_or_else(|| Error::Tensor { name: shown(name), problem: format!("missing from {}", self.file()) })
     }
 
     /// The tensor of this name, or `None` if there is none.
@@ -109,21 +106,11 @@ impl Checkpoint {
         if bytes.start > bytes.end || bytes.end > tensor.bytes() {
             return Err(Error::Tensor {
                 name: shown(&tensor.name),
-                problem: format!(
-                    "bytes {}..{} were asked for, but it has {}",
-                    bytes.start,
-                    bytes.end,
-                    tensor.bytes()
-                ),
+                problem: format!("bytes {}..{} were asked for, but it has {}", bytes.start, bytes.end, tensor.bytes()),
             });
         }
         let start = tensor.range.start;
-        read_exactly(
-            &*self.source,
-            &tensor.file,
-            start + bytes.start..start + bytes.end,
-        )
-        .await
+        read_exactly(&*self.source, &tensor.file, start + bytes.start..start + bytes.end).await
     }
 
     /// A whole further file of a Hugging Face directory, such as `tokenizer.json`; `None` if it is
@@ -171,16 +158,12 @@ mod tests {
 
     #[test]
     fn opens_a_directory_and_reads_part_of_a_tensor() {
-        let source = MemorySource::default()
-            .with("config.json", r#"{"model_type":"llama"}"#)
-            .with("model.safetensors", tiny_file());
+        let source =
+            MemorySource::default().with("config.json", r#"{"model_type":"llama"}"#).with("model.safetensors", tiny_file());
         let checkpoint = block_on(Checkpoint::open(Arc::new(source), "")).unwrap();
         let tensor = checkpoint.tensor("a").unwrap();
         assert_eq!((tensor.dtype, &tensor.shape[..]), (DType::F32, &[2][..]));
-        assert_eq!(
-            block_on(checkpoint.read(tensor, 4..8)).unwrap(),
-            [5, 6, 7, 8]
-        );
+        assert_eq!(block_on(checkpoint.read(tensor, 4..8)).unwrap(), [5, 6, 7, 8]);
         assert!(block_on(checkpoint.read(tensor, 4..9)).is_err());
         assert!(checkpoint.tensor("b").is_err());
     }

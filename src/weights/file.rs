@@ -26,10 +26,7 @@ pub struct FileSource {
 impl FileSource {
     /// The files in `folder`.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self {
-            folder: folder.into(),
-            open: Mutex::default(),
-        }
+        Self { folder: folder.into(), open: Mutex::default() }
     }
 
     fn path(&self, file: &str) -> Result<PathBuf> {
@@ -64,9 +61,7 @@ impl FileSource {
         let Some(handle) = self.handle(file)? else {
             return Ok(None);
         };
-        let metadata = handle
-            .metadata()
-            .map_err(|error| read_error(&self.folder.join(file), &error))?;
+        let metadata = handle.metadata().map_err(|error| read_error(&self.folder.join(file), &error))?;
         if !metadata.is_file() {
             return Err(Error::Read {
                 file: self.folder.join(file).display().to_string(),
@@ -116,10 +111,7 @@ impl WeightSource for FileSource {
 }
 
 pub(super) fn read_error(path: &Path, error: &io::Error) -> Error {
-    Error::Read {
-        file: path.display().to_string(),
-        cause: error.to_string(),
-    }
+    Error::Read { file: path.display().to_string(), cause: error.to_string() }
 }
 
 #[cfg(unix)]

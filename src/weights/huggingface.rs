@@ -24,13 +24,10 @@ const MAX_INDEX: u64 = 64 << 20;
 
 /// Opens the directory, or with `file` not empty that safetensors file of it alone.
 pub(super) async fn open(source: &dyn WeightSource, file: &str) -> Result<Opened> {
-    let config = read_object(source, CONFIG, MAX_CONFIG)
-        .await?
-        .ok_or_else(|| Error::Read {
-            file: display_name(source, CONFIG),
-            cause: "there is no such file, and without it the tensors say nothing about the model"
-                .to_owned(),
-        })?;
+    let config = read_object(source, CONFIG, MAX_CONFIG).await?.ok_or_else(|| Error::Read {
+        file: display_name(source, CONFIG),
+        cause: "there is no such file, and without it the tensors say nothing about the model".to_owned(),
+    })?;
     let mut tensors = TensorTable::default();
     let single = if file.is_empty() { SINGLE } else { file };
     if let Some(size) = source.size(single).await? {
@@ -40,29 +37,15 @@ pub(super) async fn open(source: &dyn WeightSource, file: &str) -> Result<Opened
     } else {
         return Err(missing(source, file, "there is no such file"));
     }
-    Ok(Opened {
-        format: Format::HuggingFace,
-        file: display_name(source, CONFIG),
-        config,
-        tensors,
-    })
+    Ok(Opened { format: Format::HuggingFace, file: display_name(source, CONFIG), config, tensors })
 }
 
 /// Adds the tensors of one file, which must hold all those that the index `places` there.
-async fn add_file(
-    source: &dyn WeightSource,
-    file: &str,
-    size: u64,
-    places: &[String],
-    tensors: &mut TensorTable,
-) -> Result<()> {
+async fn add_file(source: &dyn WeightSource, file: &str, size: u64, places: &[String], tensors: &mut TensorTable) -> Result<()> {
     let listed = safetensors::read_header(source, file, size).await?;
     let held: HashSet<&str> = listed.iter().map(|tensor| tensor.name.as_str()).collect();
     if let Some(name) = places.iter().find(|name| !held.contains(name.as_str())) {
-        let problem = format!(
-            "{INDEX} places the tensor {} here, but it is not",
-            shown(name)
-        );
+        let problem = format!("{INDEX} places the tensor {} here, but it is not", shown(name));
         return Err(format_error(&display_name(source, file), problem));
     }
     tensors.add_file(&Arc::from(file), &display_name(source, file), size, listed)
@@ -71,13 +54,7 @@ async fn add_file(
 async fn add_shards(source: &dyn WeightSource, tensors: &mut TensorTable) -> Result<()> {
     let index = read_object(source, INDEX, MAX_INDEX)
         .await?
-        .ok_or_else(|| {
-            missing(
-                source,
-                SINGLE,
-                &format!("there is no such file, and no {INDEX} either"),
-            )
-        })?;
+        .ok_or_else(|| missing(source, SINGLE, &format!("there is no such file, and no {INDEX} either")))?;
     let index_name = display_name(source, INDEX);
     let shards = shards(index).map_err(|problem| format_error(&index_name, problem))?;
     for (file, names) in shards {
@@ -98,39 +75,23 @@ fn shards(mut index: Map<String, Value>) -> Result<BTreeMap<String, Vec<String>>
     let mut shards = BTreeMap::<String, Vec<String>>::new();
     for (name, file) in weight_map {
         let Value::String(file) = file else {
-            return Err(format!(
-                "weight_map: the file of {} is not a string",
-                shown(&name)
-            ));
+            return Err(format!("weight_map: the file of {} is not a string", shown(&name)));
         };
         if file.is_empty() || file.starts_with('.') || file.contains(['/', '\\', ':', '\0']) {
-            return Err(format!(
-                "weight_map: {} is no plain file name (tensor {})",
-                shown(&file),
-                shown(&name)
-            ));
+            return Err(format!("weight_map: {} is no plain file name (tensor {})", shown(&file), shown(&name)));
         }
         shards.entry(file).or_default().push(name);
     }
     Ok(shards)
 }
 
-async fn read_object(
-    source: &dyn WeightSource,
-    file: &str,
-    limit: u64,
-) -> Result<Option<Map<String, Value>>> {
+async fn read_object(source: &dyn WeightSource, file: &str, limit: u64) -> Result<Option<Map<String, Value>>> {
     let Some(bytes) = read_small_file(source, file, limit).await? else {
         return Ok(None);
     };
-    json::parse_object(&bytes)
-        .map(Some)
-        .map_err(|problem| format_error(&display_name(source, file), problem))
+    json::parse_object(&bytes).map(Some).map_err(|problem| format_error(&display_name(source, file), problem))
 }
 
 fn missing(source: &dyn WeightSource, file: &str, cause: &str) -> Error {
-    Error::Read {
-        file: display_name(source, file),
-        cause: cause.to_owned(),
-    }
+    Error::Read { file: display_name(source, file), cause: cause.to_owned() }
 }

@@ -77,10 +77,7 @@ impl<'de> Visitor<'de> for UniqueKeys {
         while let Some(key) = entries.next_key::<String>()? {
             let value = entries.next_value_seed(self)?;
             if map.contains_key(&key) {
-                return Err(A::Error::custom(format!(
-                    "the key {} is there twice",
-                    shown(&key)
-                )));
+                return Err(A::Error::custom(format!("the key {} is there twice", shown(&key))));
             }
             map.insert(key, value);
         }

@@ -28,22 +28,14 @@ pub fn open_path(path: &Path) -> Result<(Arc<dyn WeightSource>, String)> {
     let name = path
         .file_name()
         .and_then(|name| name.to_str())
-        .ok_or_else(|| Error::Read {
-            file: path.display().to_string(),
-            cause: "its name is not valid UTF-8".to_owned(),
-        })?;
+        .ok_or_else(|| Error::Read { file: path.display().to_string(), cause: "its name is not valid UTF-8".to_owned() })?;
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     // One shard stands for the whole model that the index beside it describes.
-    let shard =
-        name.ends_with(".safetensors") && name.contains("-of-") && folder.join(INDEX).is_file();
-    let entry = if shard || name == "model.safetensors" {
-        ""
-    } else {
-        name
-    };
+    let shard = name.ends_with(".safetensors") && name.contains("-of-") && folder.join(INDEX).is_file();
+    let entry = if shard || name == "model.safetensors" { "" } else { name };
     Ok((Arc::new(FileSource::new(folder)), entry.to_owned()))
 }
 
@@ -54,10 +46,7 @@ fn entry_of_directory(folder: &Path) -> Result<String> {
         return Ok(String::new());
     }
     let mut models = BTreeSet::new();
-    for file in folder
-        .read_dir()
-        .map_err(|error| read_error(folder, &error))?
-    {
+    for file in folder.read_dir().map_err(|error| read_error(folder, &error))? {
         let file = file.map_err(|error| read_error(folder, &error))?;
         if let Some(name) = file.file_name().to_str()
             && name.ends_with(".gguf")
@@ -65,15 +54,9 @@ fn entry_of_directory(folder: &Path) -> Result<String> {
             models.insert(SplitName::parse(name).map_or(name.to_owned(), |split| split.part(1)));
         }
     }
-    let fail = |cause: String| Error::Read {
-        file: folder.display().to_string(),
-        cause,
-    };
+    let fail = |cause: String| Error::Read { file: folder.display().to_string(), cause };
     match models.len() {
-        0 => Err(fail(
-            "no model here: neither config.json with model.safetensors (or its index) nor a .gguf file"
-                .to_owned(),
-        )),
+        0 => Err(fail("no model here: neither config.json with model.safetensors (or its index) nor a .gguf file".to_owned())),
         1 => models.pop_first().ok_or_else(|| fail("no model here".to_owned())),
         _ => {
             let names: Vec<_> = models.into_iter().collect();

@@ -23,13 +23,11 @@ impl MemorySource {
     }
 
     fn slice(&self, file: &str, range: Range<u64>) -> Result<Vec<u8>> {
-        let bytes = self.files.get(file).ok_or_else(|| Error::Read {
-            file: file.to_owned(),
-            cause: "there is no such file in memory".to_owned(),
-        })?;
-        let wanted = usize::try_from(range.start)
-            .ok()
-            .zip(usize::try_from(range.end).ok());
+        let bytes = self
+            .files
+            .get(file)
+            .ok_or_else(|| Error::Read { file: file.to_owned(), cause: "there is no such file in memory".to_owned() })?;
+        let wanted = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
         wanted
             .and_then(|(start, end)| bytes.get(start..end))
             .map(<[u8]>::to_vec)

@@ -24,61 +24,37 @@ const MAX_HEADER: u64 = 100_000_000;
 const MAX_RANK: usize = 8;
 
 /// Reads the header of `file` and lists its tensors.
-pub(super) async fn read_header(
-    source: &dyn WeightSource,
-    file: &str,
-    file_size: u64,
-) -> Result<Vec<HeaderTensor>> {
+pub(super) async fn read_header(source: &dyn WeightSource, file: &str, file_size: u64) -> Result<Vec<HeaderTensor>> {
     let fail = |problem: String| format_error(&display_name(source, file), problem);
     if file_size < 8 {
-        return Err(fail(format!(
-            "the file has {file_size} bytes, too few for a safetensors header"
-        )));
+        return Err(fail(format!("the file has {file_size} bytes, too few for a safetensors header")));
     }
     let prefix = read_exactly(source, file, 0..8).await?;
-    let length = prefix
-        .iter()
-        .rev()
-        .fold(0u64, |length, &byte| (length << 8) | u64::from(byte));
+    let length = prefix.iter().rev().fold(0u64, |length, &byte| (length << 8) | u64::from(byte));
     if length > MAX_HEADER {
-        return Err(fail(format!(
-            "this is no safetensors file: its header would have {length} bytes, more than {MAX_HEADER}"
-        )));
+        return Err(fail(format!("this is no safetensors file: its header would have {length} bytes, more than {MAX_HEADER}")));
     }
     let data_start = 8 + length;
     if data_start > file_size {
-        return Err(fail(format!(
-            "the header should have {length} bytes, but the file ends after {file_size}; it was cut off"
-        )));
+        return Err(fail(format!("the header should have {length} bytes, but the file ends after {file_size}; it was cut off")));
     }
     let header = read_exactly(source, file, 8..data_start).await?;
     parse_header(&header, data_start).map_err(fail)
 }
 
 fn parse_header(header: &[u8], data_start: u64) -> Result<Vec<HeaderTensor>, String> {
-    let text =
-        std::str::from_utf8(header).map_err(|error| format!("the header is not UTF-8: {error}"))?;
-    let Entries(entries) = serde_json::from_str(text)
-        .map_err(|error| format!("the header is not a valid safetensors header: {error}"))?;
+    let text = std::str::from_utf8(header).map_err(|error| format!("the header is not UTF-8: {error}"))?;
+    let Entries(entries) =
+        serde_json::from_str(text).map_err(|error| format!("the header is not a valid safetensors header: {error}"))?;
     let mut tensors = Vec::with_capacity(entries.len());
     for (name, entry) in entries {
         let [start, end] = entry.data_offsets;
-        let range = data_start
-            .checked_add(start)
-            .zip(data_start.checked_add(end));
+        let range = data_start.checked_add(start).zip(data_start.checked_add(end));
         let Some((start, end)) = range else {
-            return Err(format!(
-                "tensor {}: the offsets {start}..{end} are absurd",
-                shown(&name)
-            ));
+            return Err(format!("tensor {}: the offsets {start}..{end} are absurd", shown(&name)));
         };
         let dtype = supported(&entry.dtype).ok_or(entry.dtype);
-        tensors.push(HeaderTensor {
-            name,
-            dtype,
-            shape: entry.shape,
-            range: start..end,
-        });
+        tensors.push(HeaderTensor { name, dtype, shape: entry.shape, range: start..end });
     }
     Ok(tensors)
 }
@@ -129,9 +105,8 @@ impl<'de> Visitor<'de> for EntriesVisitor {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let entry = map
-                .next_value::<Entry>()
-                .map_err(|error| A::Error::custom(format!("tensor {}: {error}", shown(&name))))?;
+            let entry =
+                map.next_value::<Entry>().map_err(|error| A::Error::custom(format!("tensor {}: {error}", shown(&name))))?;
             if entries.len() == MAX_TENSORS {
                 return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
             }

@@ -60,19 +60,11 @@ pub trait WeightSource: MaybeSend + MaybeSync {
 /// How messages name `file` of `source`.
 pub(super) fn display_name(source: &dyn WeightSource, file: &str) -> String {
     let folder = source.name();
-    if folder.is_empty() {
-        file.to_owned()
-    } else {
-        format!("{}/{file}", folder.trim_end_matches('/'))
-    }
+    if folder.is_empty() { file.to_owned() } else { format!("{}/{file}", folder.trim_end_matches('/')) }
 }
 
 /// Reads `range` of `file` and makes sure that the source returned neither less nor more.
-pub(super) async fn read_exactly(
-    source: &dyn WeightSource,
-    file: &str,
-    range: Range<u64>,
-) -> Result<Vec<u8>> {
+pub(super) async fn read_exactly(source: &dyn WeightSource, file: &str, range: Range<u64>) -> Result<Vec<u8>> {
     let wanted = range.end.saturating_sub(range.start);
     let bytes = source.read(file, range).await?;
     if bytes.len() as u64 != wanted {
@@ -85,11 +77,7 @@ pub(super) async fn read_exactly(
 }
 
 /// Reads a whole small file of at most `limit` bytes; `None` where there is no such file.
-pub(super) async fn read_small_file(
-    source: &dyn WeightSource,
-    file: &str,
-    limit: u64,
-) -> Result<Option<Vec<u8>>> {
+pub(super) async fn read_small_file(source: &dyn WeightSource, file: &str, limit: u64) -> Result<Option<Vec<u8>>> {
     let Some(size) = source.size(file).await? else {
         return Ok(None);
     };

@@ -30,9 +30,7 @@ impl TensorInfo {
     /// The number of elements.
     pub fn elements(&self) -> u64 {
         // Cannot wrap: the parsers admit only shapes whose bytes lie inside a file.
-        self.shape
-            .iter()
-            .fold(1, |product, &dim| product.saturating_mul(dim as u64))
+        self.shape.iter().fold(1, |product, &dim| product.saturating_mul(dim as u64))
     }
 
     /// The number of bytes in the file.
@@ -65,13 +63,7 @@ pub(super) struct TensorTable {
 
 impl TensorTable {
     /// Adds the tensors of one file. `shown_file` is how messages call it.
-    pub fn add_file(
-        &mut self,
-        file: &Arc<str>,
-        shown_file: &str,
-        file_size: u64,
-        tensors: Vec<HeaderTensor>,
-    ) -> Result<()> {
+    pub fn add_file(&mut self, file: &Arc<str>, shown_file: &str, file_size: u64, tensors: Vec<HeaderTensor>) -> Result<()> {
         check_ranges(&tensors, file_size).map_err(|problem| format_error(shown_file, problem))?;
         for tensor in tensors {
             if self.contains(&tensor.name) {
@@ -84,16 +76,9 @@ impl TensorTable {
             }
             match tensor.dtype {
                 Ok(dtype) => {
-                    let shape = checked_shape(&tensor, dtype)
-                        .map_err(|problem| format_error(shown_file, problem))?;
+                    let shape = checked_shape(&tensor, dtype).map_err(|problem| format_error(shown_file, problem))?;
                     self.by_name.insert(tensor.name.clone(), self.listed.len());
-                    self.listed.push(TensorInfo {
-                        name: tensor.name,
-                        dtype,
-                        shape,
-                        file: file.clone(),
-                        range: tensor.range,
-                    });
+                    self.listed.push(TensorInfo { name: tensor.name, dtype, shape, file: file.clone(), range: tensor.range });
                 }
                 Err(format) => {
                     self.unsupported.insert(tensor.name, format);
@@ -116,9 +101,7 @@ impl TensorTable {
     }
 
     pub fn unsupported(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.unsupported
-            .iter()
-            .map(|(name, format)| (name.as_str(), format.as_str()))
+        self.unsupported.iter().map(|(name, format)| (name.as_str(), format.as_str()))
     }
 
     pub fn find(&self, name: &str) -> Result<Option<&TensorInfo>> {
@@ -126,38 +109,21 @@ impl TensorTable {
             let supported: Vec<_> = DType::ALL.iter().map(|dtype| dtype.name()).collect();
             return Err(Error::Tensor {
                 name: shown(name),
-                problem: format!(
-                    "its format {} is not supported yet; supported are {}",
-                    shown(format),
-                    supported.join(", ")
-                ),
+                problem: format!("its format {} is not supported yet; supported are {}", shown(format), supported.join(", ")),
             });
         }
-        Ok(self
-            .by_name
-            .get(name)
-            .and_then(|&index| self.listed.get(index)))
+        Ok(self.by_name.get(name).and_then(|&index| self.listed.get(index)))
     }
 }
 
 /// The shape in the host's integers, once it is certain that it and the bytes agree.
 fn checked_shape(tensor: &HeaderTensor, dtype: DType) -> Result<Vec<usize>, String> {
     let name = || shown(&tensor.name);
-    let too_large = || {
-        format!(
-            "tensor {}: the shape {:?} is too large",
-            name(),
-            tensor.shape
-        )
-    };
+    let too_large = || format!("tensor {}: the shape {:?} is too large", name(), tensor.shape);
     if let Some(&row) = tensor.shape.last()
         && !row.is_multiple_of(dtype.block_len() as u64)
     {
-        return Err(format!(
-            "tensor {}: rows of {row} elements are not whole blocks of {} ({dtype})",
-            name(),
-            dtype.block_len()
-        ));
+        return Err(format!("tensor {}: rows of {row} elements are not whole blocks of {} ({dtype})", name(), dtype.block_len()));
     }
     let bytes = byte_length(&tensor.shape, dtype).ok_or_else(too_large)?;
     let stored = tensor.range.end - tensor.range.start;
@@ -168,11 +134,7 @@ fn checked_shape(tensor: &HeaderTensor, dtype: DType) -> Result<Vec<usize>, Stri
             tensor.shape
         ));
     }
-    tensor
-        .shape
-        .iter()
-        .map(|&dim| usize::try_from(dim).map_err(|_| too_large()))
-        .collect()
+    tensor.shape.iter().map(|&dim| usize::try_from(dim).map_err(|_| too_large())).collect()
 }
 
 /// The bytes of a tensor, or `None` if it has no whole number of blocks or overflows.
@@ -209,11 +171,7 @@ fn check_ranges(tensors: &[HeaderTensor], file_size: u64) -> Result<(), String> 
         if let [first, second] = pair
             && second.range.start < first.range.end
         {
-            return Err(format!(
-                "tensors {} and {} overlap",
-                shown(&first.name),
-                shown(&second.name)
-            ));
+            return Err(format!("tensors {} and {} overlap", shown(&first.name), shown(&second.name)));
         }
     }
     Ok(())
@@ -221,8 +179,5 @@ fn check_ranges(tensors: &[HeaderTensor], file_size: u64) -> Result<(), String> 
 
 /// [`Error::Format`] of `file`.
 pub(super) fn format_error(file: &str, problem: impl Into<String>) -> Error {
-    Error::Format {
-        file: file.to_owned(),
-        problem: problem.into(),
-    }
+    Error::Format { file: file.to_owned(), problem: problem.into() }
 }

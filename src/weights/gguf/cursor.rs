@@ -32,11 +32,7 @@ pub(super) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     pub fn new(window: &'a [u8], file_size: u64) -> Self {
-        Self {
-            window,
-            position: 0,
-            file_size,
-        }
+        Self { window, position: 0, file_size }
     }
 
     pub fn position(&self) -> u64 {
@@ -45,15 +41,12 @@ impl<'a> Cursor<'a> {
 
     /// An error unless `count` more things of at least `least` bytes each can follow.
     pub fn expect_room(&self, count: u64, least: u64) -> Parsed<()> {
-        let end = count
-            .checked_mul(least)
-            .and_then(|bytes| bytes.checked_add(self.position()));
+        let end = count.checked_mul(least).and_then(|bytes| bytes.checked_add(self.position()));
         match end {
             Some(end) if end <= self.file_size.min(MAX_HEADER) => Ok(()),
-            Some(end) if end <= self.file_size => Err(Stop::Bad(format!(
-                "the header would be larger than {} MB",
-                MAX_HEADER >> 20
-            ))),
+            Some(end) if end <= self.file_size => {
+                Err(Stop::Bad(format!("the header would be larger than {} MB", MAX_HEADER >> 20)))
+            }
             _ => Err(Stop::Bad(format!(
                 "the header goes on past the end of the file ({} bytes); it is damaged or was cut off",
                 self.file_size
@@ -64,10 +57,7 @@ impl<'a> Cursor<'a> {
     pub fn bytes(&mut self, count: u64) -> Parsed<&'a [u8]> {
         self.expect_room(count, 1)?;
         let rest = self.window.get(self.position..).unwrap_or_default();
-        let taken = usize::try_from(count)
-            .ok()
-            .and_then(|count| rest.get(..count))
-            .ok_or(Stop::More)?;
+        let taken = usize::try_from(count).ok().and_then(|count| rest.get(..count)).ok_or(Stop::More)?;
         self.position += taken.len();
         Ok(taken)
     }

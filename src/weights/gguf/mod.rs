@@ -36,8 +36,7 @@ pub(super) async fn open(source: &dyn WeightSource, entry: &str) -> Result<Opene
     let shown_file = display_name(source, &first_file);
     let mut tensors = TensorTable::default();
     let first = add_file(source, &first_file, &mut tensors).await?;
-    let announced = split::check(&first.metadata, &name, 1)
-        .map_err(|problem| format_error(&shown_file, problem))?;
+    let announced = split::check(&first.metadata, &name, 1).map_err(|problem| format_error(&shown_file, problem))?;
     if let Some(name) = &name {
         for part in 2..=parts {
             let file = name.part(part);
@@ -49,32 +48,17 @@ pub(super) async fn open(source: &dyn WeightSource, entry: &str) -> Result<Opene
     if let Some(announced) = announced
         && announced != tensors.len() as u64
     {
-        let problem = format!(
-            "split.tensors.count is {announced}, but the {parts} parts hold {} tensors",
-            tensors.len()
-        );
+        let problem = format!("split.tensors.count is {announced}, but the {parts} parts hold {} tensors", tensors.len());
         return Err(format_error(&shown_file, problem));
     }
-    Ok(Opened {
-        format: Format::Gguf,
-        file: shown_file,
-        config: first.metadata,
-        tensors,
-    })
+    Ok(Opened { format: Format::Gguf, file: shown_file, config: first.metadata, tensors })
 }
 
 /// Reads one file's header and adds its tensors.
-async fn add_file(
-    source: &dyn WeightSource,
-    file: &str,
-    tensors: &mut TensorTable,
-) -> Result<Header> {
+async fn add_file(source: &dyn WeightSource, file: &str, tensors: &mut TensorTable) -> Result<Header> {
     let shown_file = display_name(source, file);
     let Some(size) = source.size(file).await? else {
-        return Err(Error::Read {
-            file: shown_file,
-            cause: "there is no such file".to_owned(),
-        });
+        return Err(Error::Read { file: shown_file, cause: "there is no such file".to_owned() });
     };
     let mut header = read_header(source, file, &shown_file, size).await?;
     let listed = std::mem::take(&mut header.tensors);
@@ -86,12 +70,7 @@ async fn add_file(
 ///
 /// The header is parsed anew for each window: the header's length is not stored anywhere, and going
 /// through it again costs less than keeping a half-finished parse would in clarity.
-async fn read_header(
-    source: &dyn WeightSource,
-    file: &str,
-    shown_file: &str,
-    file_size: u64,
-) -> Result<Header> {
+async fn read_header(source: &dyn WeightSource, file: &str, shown_file: &str, file_size: u64) -> Result<Header> {
     let mut window = Vec::new();
     let mut wanted = FIRST_WINDOW;
     loop {

@@ -74,11 +74,9 @@ impl Scalar {
 }
 
 fn finite(value: f64) -> Parsed<Value> {
-    Number::from_f64(value).map(Value::Number).ok_or_else(|| {
-        Stop::Bad(format!(
-            "the value is {value}, which is not a finite number"
-        ))
-    })
+    Number::from_f64(value)
+        .map(Value::Number)
+        .ok_or_else(|| Stop::Bad(format!("the value is {value}, which is not a finite number")))
 }
 
 /// How many array elements a whole header may still hold.
@@ -93,11 +91,10 @@ impl ElementBudget {
     }
 
     fn spend(&mut self, count: u64) -> Parsed<()> {
-        self.0 = self.0.checked_sub(count).ok_or_else(|| {
-            Stop::Bad(format!(
-                "an array of {count} elements is too much for this file"
-            ))
-        })?;
+        self.0 = self
+            .0
+            .checked_sub(count)
+            .ok_or_else(|| Stop::Bad(format!("an array of {count} elements is too much for this file")))?;
         Ok(())
     }
 }
@@ -118,9 +115,7 @@ pub(super) fn read(cursor: &mut Cursor<'_>, budget: &mut ElementBudget) -> Parse
     budget.spend(count)?;
     let mut list = Vec::new();
     for index in 0..count {
-        let value = element
-            .read(cursor)
-            .map_err(|stop| stop.about(|| format!("element {index}")))?;
+        let value = element.read(cursor).map_err(|stop| stop.about(|| format!("element {index}")))?;
         list.push(value);
     }
     Ok(Value::Array(list))
