@@ -1,11 +1,8 @@
 //! Moxel runs language models, above all sparse Mixture-of-Experts ones, on any GPU through WebGPU.
 #![deny(missing_docs)]
 
-mod config;
+pub mod config;
 mod error;
-mod gpu;
-mod kernels;
-mod packing;
 pub mod weights;
 
 pub use error::{Error, Result};
