@@ -2,32 +2,33 @@
 
 use super::{
     checkpoint::{Format, Opened},
-    json, safetensors,
+    json, safetensors, shard_index,
     source::{WeightSource, display_name, read_small_file},
     tensors::{TensorTable, format_error},
     text::shown,
 };
 use crate::{Error, Result};
-use serde_json::{Map, Value};
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
-// Parsed JSON takes many times its text; real files stay far below these.
+// Real files stay far below these.
 const MAX_CONFIG: u64 = 4 << 20;
 const MAX_INDEX: u64 = 64 << 20;
 
 /// Opens the directory, or with `file` not empty that safetensors file of it alone.
 pub(super) async fn open(source: &dyn WeightSource, file: &str) -> Result<Opened> {
-    let config = read_object(source, CONFIG, MAX_CONFIG).await?.ok_or_else(|| Error::Read {
-        file: display_name(source, CONFIG),
-        cause: "there is no such file, and without it the tensors say nothing about the model".to_owned(),
-    })?;
+    let config = read_small_file(source, CONFIG, MAX_CONFIG)
+        .await?
+        .ok_or_else(|| {
+            let cause =
+                "there is no such file, and without it the tensors say nothing about the model";
+            missing(source, CONFIG, cause)
+        })?;
+    let config = json::parse_object(&config)
+        .map_err(|problem| format_error(&display_name(source, CONFIG), problem))?;
     let mut tensors = TensorTable::default();
     let single = if file.is_empty() { SINGLE } else { file };
     if let Some(size) = source.size(single).await? {
@@ -52,11 +53,18 @@ async fn add_file(source: &dyn WeightSource, file: &str, size: u64, places: &[St
 }
 
 async fn add_shards(source: &dyn WeightSource, tensors: &mut TensorTable) -> Result<()> {
-    let index = read_object(source, INDEX, MAX_INDEX)
+    let index = read_small_file(source, INDEX, MAX_INDEX)
         .await?
-        .ok_or_else(|| missing(source, SINGLE, &format!("there is no such file, and no {INDEX} either")))?;
-    let index_name = display_name(source, INDEX);
-    let shards = shards(index).map_err(|problem| format_error(&index_name, problem))?;
+        .ok_or_else(|| {
+            missing(
+                source,
+                SINGLE,
+                &format!("there is no such file, and no {INDEX} either"),
+            )
+        })?;
+    let shards = shard_index::parse(&index)
+        .map_err(|problem| format_error(&display_name(source, INDEX), problem))?;
+    drop(index);
     for (file, names) in shards {
         let Some(size) = source.size(&file).await? else {
             let cause = format!("there is no such file, but {INDEX} names it");
@@ -65,31 +73,6 @@ async fn add_shards(source: &dyn WeightSource, tensors: &mut TensorTable) -> Res
         add_file(source, &file, size, &names, tensors).await?;
     }
     Ok(())
-}
-
-/// The index turned round: which tensors each file should hold.
-fn shards(mut index: Map<String, Value>) -> Result<BTreeMap<String, Vec<String>>, String> {
-    let Some(Value::Object(weight_map)) = index.remove("weight_map") else {
-        return Err("weight_map is missing or is no object".to_owned());
-    };
-    let mut shards = BTreeMap::<String, Vec<String>>::new();
-    for (name, file) in weight_map {
-        let Value::String(file) = file else {
-            return Err(format!("weight_map: the file of {} is not a string", shown(&name)));
-        };
-        if file.is_empty() || file.starts_with('.') || file.contains(['/', '\\', ':', '\0']) {
-            return Err(format!("weight_map: {} is no plain file name (tensor {})", shown(&file), shown(&name)));
-        }
-        shards.entry(file).or_default().push(name);
-    }
-    Ok(shards)
-}
-
-async fn read_object(source: &dyn WeightSource, file: &str, limit: u64) -> Result<Option<Map<String, Value>>> {
-    let Some(bytes) = read_small_file(source, file, limit).await? else {
-        return Ok(None);
-    };
-    json::parse_object(&bytes).map(Some).map_err(|problem| format_error(&display_name(source, file), problem))
 }
 
 fn missing(source: &dyn WeightSource, file: &str, cause: &str) -> Error {

@@ -4,15 +4,19 @@
 //! things about one key is an error here.
 
 use super::text::shown;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
-use std::fmt;
+use std::{cell::Cell, fmt};
+
+/// Values in one document. A value takes dozens of bytes where its text may take two, so that the
+/// size of the file alone would bound memory poorly; real configurations have a few thousand.
+const MAX_VALUES: usize = 100_000;
 
 /// Parses a whole document that must be an object.
 pub(super) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
-    let text = std::str::from_utf8(bytes).map_err(|error| format!("not valid UTF-8: {error}"))?;
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = UniqueKeys
+    let left = Cell::new(MAX_VALUES);
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = UniqueKeys { left: &left }
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
         .map_err(|error| format!("not valid JSON: {error}"))?;
@@ -22,18 +26,25 @@ pub(super) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
     }
 }
 
+/// Builds one value, taking it off those that are `left`.
 #[derive(Clone, Copy)]
-struct UniqueKeys;
+struct UniqueKeys<'a> {
+    left: &'a Cell<usize>,
+}
 
-impl<'de> DeserializeSeed<'de> for UniqueKeys {
+impl<'de> DeserializeSeed<'de> for UniqueKeys<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.left.get().checked_sub(1);
+        let left =
+            left.ok_or_else(|| D::Error::custom(format!("more than {MAX_VALUES} values")))?;
+        self.left.set(left);
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for UniqueKeys {
+impl<'de> Visitor<'de> for UniqueKeys<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -20,6 +20,7 @@ mod json;
 mod locate;
 mod memory;
 mod safetensors;
+mod shard_index;
 mod source;
 mod tensors;
 mod text;
