@@ -235,3 +235,119 @@ fn switched_off(value: &Value) -> bool {
         Value::Bool(true) | Value::Number(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn map(value: Value) -> Map<String, Value> {
+        match value {
+            Value::Object(map) => map,
+            other => panic!("{other} is no object"),
+        }
+    }
+
+    #[track_caller]
+    fn refused<T: std::fmt::Debug>(result: Result<T>, words: &[&str]) {
+        let message = result.unwrap_err().to_string();
+        for word in words {
+            assert!(message.contains(word), "{message:?} does not say {word:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_typed_and_bounded() {
+        let map = map(json!({
+            "n": 7, "zero": 0, "minus": -1, "half": 0.5, "huge": 1u64 << 40, "whole": 7.0,
+            "text": "abc", "yes": true, "nothing": null, "list": [1, 0, 3], "words": ["a", "b"],
+            "tiny": 1e-60, "long": vec![0; MAX_LIST + 1], "mixed": [1, "a"],
+        }));
+        let config = ConfigReader::new("config.json", &map);
+        assert_eq!(config.usize("n").unwrap(), 7);
+        assert_eq!(config.usize_or("absent", 3).unwrap(), 3);
+        assert_eq!(config.usize_or("nothing", 3).unwrap(), 3);
+        assert_eq!(config.opt_count("zero").unwrap(), Some(0));
+        assert_eq!(config.f32("half").unwrap(), 0.5);
+        assert_eq!(config.f32("n").unwrap(), 7.0);
+        assert_eq!(config.f32_or("absent", 0.25).unwrap(), 0.25);
+        assert!(config.bool_or("yes", false).unwrap() && config.bool_or("absent", true).unwrap());
+        assert_eq!(config.str("text").unwrap(), "abc");
+        assert_eq!(config.opt_counts("list").unwrap().unwrap(), [1, 0, 3]);
+        assert_eq!(config.opt_strs("words").unwrap().unwrap(), ["a", "b"]);
+        assert_eq!(config.one_or_more("n").unwrap(), [7]);
+        assert_eq!(config.one_or_more("list").unwrap(), [1, 0, 3]);
+        assert!(config.one_or_more("absent").unwrap().is_empty());
+        assert!(config.has("n") && !config.has("nothing"));
+
+        refused(config.usize("absent"), &["config.json: absent", "missing"]);
+        refused(config.usize("nothing"), &["nothing", "missing"]);
+        refused(config.usize("zero"), &["zero", "must not be 0"]);
+        for key in ["minus", "half", "huge", "whole", "text", "yes", "list"] {
+            refused(config.usize(key), &[key, "integer"]);
+        }
+        for key in ["zero", "minus", "tiny"] {
+            refused(config.f32(key), &[key, "positive"]);
+        }
+        refused(config.f32("text"), &["text", "number"]);
+        refused(
+            config.bool_or("n", true),
+            &["config.json: n", "true or false"],
+        );
+        refused(config.str("n"), &["config.json: n", "string"]);
+        refused(config.opt_counts("long"), &["long", "65537 entries"]);
+        refused(config.opt_counts("mixed"), &["mixed", "integer"]);
+        refused(config.opt_strs("mixed"), &["mixed", "strings"]);
+        refused(config.opt_counts("n"), &["config.json: n", "list"]);
+        refused(config.object("n"), &["config.json: n", "object"]);
+    }
+
+    #[test]
+    fn a_number_beyond_32_bits_is_refused() {
+        let map = map(json!({ "a": 1e60, "b": 1e39 }));
+        let config = ConfigReader::new("config.json", &map);
+        refused(config.f32("a"), &["config.json: a"]);
+        refused(config.f32("b"), &["config.json: b"]);
+    }
+
+    #[test]
+    fn keys_left_over_are_refused() {
+        let map = map(json!({
+            "a": 1, "off": false, "empty": [], "none": null, "blank": "", "harmless": 3,
+            "nested": { "b": 2, "c": 3 }, "on": true,
+        }));
+        let config = ConfigReader::new("config.json", &map);
+        refused(
+            config.finish(&["harmless"]),
+            &["config.json: a:", "not supported"],
+        );
+        config.usize("a").unwrap();
+        let nested = config.object("nested").unwrap().unwrap();
+        refused(
+            config.finish(&["harmless"]),
+            &["config.json: on:", "its value is true"],
+        );
+        config.bool_or("on", false).unwrap();
+        config.finish(&["harmless"]).unwrap();
+        refused(config.finish(&[]), &["harmless"]);
+
+        nested.usize("b").unwrap();
+        refused(nested.usize("d"), &["config.json: nested.d:", "missing"]);
+        refused(nested.finish(&[]), &["config.json: nested.c:"]);
+        nested.finish(&["c"]).unwrap();
+    }
+
+    #[test]
+    fn a_prefix_is_a_view_of_the_same_object() {
+        let map = map(json!({
+            "general.name": "x", "llama.blocks": 2, "llama.zero": 0, "tokenizer.a": 1,
+        }));
+        let config = ConfigReader::new("m.gguf", &map);
+        let llama = config.with_prefix("llama.");
+        assert_eq!(llama.usize("blocks").unwrap(), 2);
+        refused(llama.usize("zero"), &["m.gguf: llama.zero"]);
+        refused(config.finish(&["tokenizer."]), &["general.name"]);
+        config.finish(&["tokenizer.", "general."]).unwrap();
+        refused(llama.finish(&["general.name"]), &["tokenizer.a"]);
+    }
+}

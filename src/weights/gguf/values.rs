@@ -113,7 +113,8 @@ pub(super) fn read(cursor: &mut Cursor<'_>, budget: &mut ElementBudget) -> Parse
     let count = cursor.u64()?;
     cursor.expect_room(count, element.least_bytes())?;
     budget.spend(count)?;
-    let mut list = Vec::new();
+    // Bounded by the budget; growing step by step would hold a half more for a moment.
+    let mut list = Vec::with_capacity(count as usize);
     for index in 0..count {
         let value = element.read(cursor).map_err(|stop| stop.about(|| format!("element {index}")))?;
         list.push(value);
