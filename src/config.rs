@@ -290,10 +290,7 @@ mod tests {
             refused(config.f32(key), &[key, "positive"]);
         }
         refused(config.f32("text"), &["text", "number"]);
-        refused(
-            config.bool_or("n", true),
-            &["config.json: n", "true or false"],
-        );
+        refused(config.bool_or("n", true), &["config.json: n", "true or false"]);
         refused(config.str("n"), &["config.json: n", "string"]);
         refused(config.opt_counts("long"), &["long", "65537 entries"]);
         refused(config.opt_counts("mixed"), &["mixed", "integer"]);
@@ -317,16 +314,10 @@ mod tests {
             "nested": { "b": 2, "c": 3 }, "on": true,
         }));
         let config = ConfigReader::new("config.json", &map);
-        refused(
-            config.finish(&["harmless"]),
-            &["config.json: a:", "not supported"],
-        );
+        refused(config.finish(&["harmless"]), &["config.json: a:", "not supported"]);
         config.usize("a").unwrap();
         let nested = config.object("nested").unwrap().unwrap();
-        refused(
-            config.finish(&["harmless"]),
-            &["config.json: on:", "its value is true"],
-        );
+        refused(config.finish(&["harmless"]), &["config.json: on:", "its value is true"]);
         config.bool_or("on", false).unwrap();
         config.finish(&["harmless"]).unwrap();
         refused(config.finish(&[]), &["harmless"]);

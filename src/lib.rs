@@ -1,8 +1,11 @@
 //! Moxel runs language models, above all sparse Mixture-of-Experts ones, on any GPU through WebGPU.
 #![deny(missing_docs)]
 
-pub mod config;
+mod config;
 mod error;
+mod gpu;
+mod kernels;
+mod packing;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -12,11 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     for tensor in checkpoint.tensors() {
-        let read = block_on(checkpoint.read(tensor, 0..tensor.bytes()))
-            .expect("a listed tensor can be read");
-        assert_eq!(
-            tensor.dtype.bytes_for(tensor.elements()),
-            Some(read.len() as u64)
-        );
+        let read = block_on(checkpoint.read(tensor, 0..tensor.bytes())).expect("a listed tensor can be read");
+        assert_eq!(tensor.dtype.bytes_for(tensor.elements()), Some(read.len() as u64));
     }
 });

@@ -22,19 +22,13 @@ fuzz_target!(|bytes: &[u8]| {
     source = if index.is_empty() {
         source.with("model.safetensors", file)
     } else {
-        source
-            .with("model.safetensors.index.json", index)
-            .with("x.safetensors", file)
+        source.with("model.safetensors.index.json", index).with("x.safetensors", file)
     };
     let Ok(checkpoint) = block_on(Checkpoint::open(Arc::new(source), "")) else {
         return;
     };
     for tensor in checkpoint.tensors() {
-        let read = block_on(checkpoint.read(tensor, 0..tensor.bytes()))
-            .expect("a listed tensor can be read");
-        assert_eq!(
-            tensor.dtype.bytes_for(tensor.elements()),
-            Some(read.len() as u64)
-        );
+        let read = block_on(checkpoint.read(tensor, 0..tensor.bytes())).expect("a listed tensor can be read");
+        assert_eq!(tensor.dtype.bytes_for(tensor.elements()), Some(read.len() as u64));
     }
 });

@@ -140,31 +140,3 @@ impl fmt::Debug for Checkpoint {
             .finish_non_exhaustive()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::weights::{DType, MemorySource};
-    use pollster::block_on;
-
-    /// A safetensors file with one F32 tensor `a` of shape [2].
-    fn tiny_file() -> Vec<u8> {
-        let header = br#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
-        let mut file = (header.len() as u64).to_le_bytes().to_vec();
-        file.extend_from_slice(header);
-        file.extend_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
-        file
-    }
-
-    #[test]
-    fn opens_a_directory_and_reads_part_of_a_tensor() {
-        let source =
-            MemorySource::default().with("config.json", r#"{"model_type":"llama"}"#).with("model.safetensors", tiny_file());
-        let checkpoint = block_on(Checkpoint::open(Arc::new(source), "")).unwrap();
-        let tensor = checkpoint.tensor("a").unwrap();
-        assert_eq!((tensor.dtype, &tensor.shape[..]), (DType::F32, &[2][..]));
-        assert_eq!(block_on(checkpoint.read(tensor, 4..8)).unwrap(), [5, 6, 7, 8]);
-        assert!(block_on(checkpoint.read(tensor, 4..9)).is_err());
-        assert!(checkpoint.tensor("b").is_err());
-    }
-}

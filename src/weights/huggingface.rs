@@ -20,15 +20,11 @@ const MAX_INDEX: u64 = 64 << 20;
 
 /// Opens the directory, or with `file` not empty that safetensors file of it alone.
 pub(super) async fn open(source: &dyn WeightSource, file: &str) -> Result<Opened> {
-    let config = read_small_file(source, CONFIG, MAX_CONFIG)
-        .await?
-        .ok_or_else(|| {
-            let cause =
-                "there is no such file, and without it the tensors say nothing about the model";
-            missing(source, CONFIG, cause)
-        })?;
-    let config = json::parse_object(&config)
-        .map_err(|problem| format_error(&display_name(source, CONFIG), problem))?;
+    let config = read_small_file(source, CONFIG, MAX_CONFIG).await?.ok_or_else(|| {
+        let cause = "there is no such file, and without it the tensors say nothing about the model";
+        missing(source, CONFIG, cause)
+    })?;
+    let config = json::parse_object(&config).map_err(|problem| format_error(&display_name(source, CONFIG), problem))?;
     let mut tensors = TensorTable::default();
     let single = if file.is_empty() { SINGLE } else { file };
     if let Some(size) = source.size(single).await? {
@@ -55,15 +51,8 @@ async fn add_file(source: &dyn WeightSource, file: &str, size: u64, places: &[St
 async fn add_shards(source: &dyn WeightSource, tensors: &mut TensorTable) -> Result<()> {
     let index = read_small_file(source, INDEX, MAX_INDEX)
         .await?
-        .ok_or_else(|| {
-            missing(
-                source,
-                SINGLE,
-                &format!("there is no such file, and no {INDEX} either"),
-            )
-        })?;
-    let shards = shard_index::parse(&index)
-        .map_err(|problem| format_error(&display_name(source, INDEX), problem))?;
+        .ok_or_else(|| missing(source, SINGLE, &format!("there is no such file, and no {INDEX} either")))?;
+    let shards = shard_index::parse(&index).map_err(|problem| format_error(&display_name(source, INDEX), problem))?;
     drop(index);
     for (file, names) in shards {
         let Some(size) = source.size(&file).await? else {

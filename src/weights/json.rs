@@ -37,8 +37,7 @@ impl<'de> DeserializeSeed<'de> for UniqueKeys<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         let left = self.left.get().checked_sub(1);
-        let left =
-            left.ok_or_else(|| D::Error::custom(format!("more than {MAX_VALUES} values")))?;
+        let left = left.ok_or_else(|| D::Error::custom(format!("more than {MAX_VALUES} values")))?;
         self.left.set(left);
         deserializer.deserialize_any(self)
     }

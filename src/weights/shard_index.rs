@@ -40,8 +40,7 @@ fn shards<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Shards, D::Error
             let mut shards = Shards::new();
             let mut seen = HashSet::new();
             while let Some((name, file)) = map.next_entry::<String, String>()? {
-                check_file_name(&file)
-                    .map_err(|problem| A::Error::custom(format!("{}: {problem}", shown(&name))))?;
+                check_file_name(&file).map_err(|problem| A::Error::custom(format!("{}: {problem}", shown(&name))))?;
                 if seen.len() == MAX_TENSORS {
                     return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
                 }
@@ -59,14 +58,8 @@ fn shards<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Shards, D::Error
 
 /// The name comes from a downloaded file and goes into paths and URLs: it must stay in its folder.
 fn check_file_name(file: &str) -> Result<(), String> {
-    if !file.ends_with(".safetensors")
-        || file.starts_with('.')
-        || file.contains(['/', '\\', ':', '\0', '?', '#', '%'])
-    {
-        return Err(format!(
-            "\"{}\" is no plain name of a safetensors file",
-            shown(file)
-        ));
+    if !file.ends_with(".safetensors") || file.starts_with('.') || file.contains(['/', '\\', ':', '\0', '?', '#', '%']) {
+        return Err(format!("\"{}\" is no plain name of a safetensors file", shown(file)));
     }
     Ok(())
 }

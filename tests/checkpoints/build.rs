@@ -44,10 +44,7 @@ pub fn string(text: &[u8]) -> Vec<u8> {
 }
 
 pub fn array(type_id: u32, count: u64, content: &[u8]) -> Vec<u8> {
-    value(
-        ARRAY,
-        &[&type_id.to_le_bytes()[..], &count.to_le_bytes(), content].concat(),
-    )
+    value(ARRAY, &[&type_id.to_le_bytes()[..], &count.to_le_bytes(), content].concat())
 }
 
 /// Two tensors, `a` of F32 [2, 4] and `b` of Q8_0 [3, 32], and a third whose format is unsupported.
@@ -57,36 +54,15 @@ pub fn gguf() -> Gguf {
         magic: *b"GGUF",
         version: 3,
         keys: vec![
-            (
-                "general.architecture".into(),
-                value(STRING, &string(b"llama")),
-            ),
+            ("general.architecture".into(), value(STRING, &string(b"llama"))),
             ("llama.block_count".into(), value(U32, &2u32.to_le_bytes())),
             ("llama.eps".into(), value(F32, &1e-5f32.to_le_bytes())),
             ("tokenizer.ggml.tokens".into(), array(STRING, 2, &tokens)),
         ],
         tensors: vec![
-            GgufTensor {
-                name: "a".into(),
-                dims: vec![4, 2],
-                type_id: 0,
-                offset: 0,
-                bytes: 32,
-            },
-            GgufTensor {
-                name: "b".into(),
-                dims: vec![32, 3],
-                type_id: 8,
-                offset: 32,
-                bytes: 102,
-            },
-            GgufTensor {
-                name: "c".into(),
-                dims: vec![32],
-                type_id: 20,
-                offset: 160,
-                bytes: 18,
-            },
+            GgufTensor { name: "a".into(), dims: vec![4, 2], type_id: 0, offset: 0, bytes: 32 },
+            GgufTensor { name: "b".into(), dims: vec![32, 3], type_id: 8, offset: 32, bytes: 102 },
+            GgufTensor { name: "c".into(), dims: vec![32], type_id: 20, offset: 160, bytes: 18 },
         ],
         claimed_keys: None,
         claimed_tensors: None,
@@ -99,16 +75,8 @@ impl Gguf {
     pub fn bytes(&self) -> Vec<u8> {
         let mut file = self.magic.to_vec();
         file.extend(self.version.to_le_bytes());
-        file.extend(
-            self.claimed_tensors
-                .unwrap_or(self.tensors.len() as u64)
-                .to_le_bytes(),
-        );
-        file.extend(
-            self.claimed_keys
-                .unwrap_or(self.keys.len() as u64)
-                .to_le_bytes(),
-        );
+        file.extend(self.claimed_tensors.unwrap_or(self.tensors.len() as u64).to_le_bytes());
+        file.extend(self.claimed_keys.unwrap_or(self.keys.len() as u64).to_le_bytes());
         for (key, value) in &self.keys {
             file.extend(string(key.as_bytes()));
             file.extend(value);
@@ -150,15 +118,11 @@ pub const SAFETENSORS_HEADER: &str = concat!(
     r#""ids":{"dtype":"I64","shape":[1],"data_offsets":[24,32]}}"#
 );
 
-pub const CONFIG: &str =
-    r#"{"model_type":"llama","hidden_size":4,"rope":{"theta":1e4},"layers":[1,2,null],"tie":true}"#;
+pub const CONFIG: &str = r#"{"model_type":"llama","hidden_size":4,"rope":{"theta":1e4},"layers":[1,2,null],"tie":true}"#;
 
 /// A directory with one safetensors file.
 pub fn safetensors_directory() -> MemorySource {
-    MemorySource::default().with("config.json", CONFIG).with(
-        "model.safetensors",
-        safetensors_file(SAFETENSORS_HEADER, 32),
-    )
+    MemorySource::default().with("config.json", CONFIG).with("model.safetensors", safetensors_file(SAFETENSORS_HEADER, 32))
 }
 
 /// A directory with two shards; the index as given.
@@ -168,17 +132,11 @@ pub fn sharded_directory(index: &str) -> MemorySource {
         .with("model.safetensors.index.json", index)
         .with(
             "model-00001-of-00002.safetensors",
-            safetensors_file(
-                r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#,
-                8,
-            ),
+            safetensors_file(r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#, 8),
         )
         .with(
             "model-00002-of-00002.safetensors",
-            safetensors_file(
-                r#"{"b":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}"#,
-                4,
-            ),
+            safetensors_file(r#"{"b":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}"#, 4),
         )
 }
 

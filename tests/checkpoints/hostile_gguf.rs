@@ -88,27 +88,17 @@ fn a_file_cut_off_anywhere_in_its_header_is_refused() {
 fn an_array_of_millions_of_bytes_is_refused() {
     let mut file = gguf();
     let count = 3_000_000;
-    file.keys
-        .push(("t.bytes".into(), array(U8, count, &vec![1; count as usize])));
-    refused(
-        "bytes",
-        file.source(),
-        "m.gguf",
-        &["t.bytes", "3000000 elements"],
-    );
+    file.keys.push(("t.bytes".into(), array(U8, count, &vec![1; count as usize])));
+    refused("bytes", file.source(), "m.gguf", &["t.bytes", "3000000 elements"]);
 }
 
 #[test]
 fn a_header_of_several_windows_is_read_whole() {
-    let tokens: Vec<u8> = (0..50_000)
-        .flat_map(|i| string(format!("token number {i:0>40}").as_bytes()))
-        .collect();
+    let tokens: Vec<u8> = (0..50_000).flat_map(|i| string(format!("token number {i:0>40}").as_bytes())).collect();
     let mut file = gguf();
     file.keys[3].1 = array(STRING, 50_000, &tokens);
     let checkpoint = open(file.source(), "m.gguf").unwrap();
-    let tokens = checkpoint.config()["tokenizer.ggml.tokens"]
-        .as_array()
-        .unwrap();
+    let tokens = checkpoint.config()["tokenizer.ggml.tokens"].as_array().unwrap();
     assert_eq!(tokens[49_999], format!("token number {:0>40}", 49_999));
     assert_eq!(checkpoint.tensor("a").unwrap().bytes(), 32);
 }
@@ -116,29 +106,14 @@ fn a_header_of_several_windows_is_read_whole() {
 #[test]
 fn unsupported_formats_are_an_error_when_asked_for() {
     let checkpoint = open(gguf().source(), "m.gguf").unwrap();
-    assert_eq!(
-        checkpoint.unsupported_tensors().collect::<Vec<_>>(),
-        [("c", "IQ4_NL")]
-    );
-    for message in [
-        checkpoint.tensor("c").unwrap_err().to_string(),
-        checkpoint.find("c").unwrap_err().to_string(),
-    ] {
-        assert!(
-            message.contains("tensor c") && message.contains("IQ4_NL"),
-            "{message}"
-        );
-        assert!(
-            message.contains("supported are F32") && message.contains("Q6_K"),
-            "{message}"
-        );
+    assert_eq!(checkpoint.unsupported_tensors().collect::<Vec<_>>(), [("c", "IQ4_NL")]);
+    for message in [checkpoint.tensor("c").unwrap_err().to_string(), checkpoint.find("c").unwrap_err().to_string()] {
+        assert!(message.contains("tensor c") && message.contains("IQ4_NL"), "{message}");
+        assert!(message.contains("supported are F32") && message.contains("Q6_K"), "{message}");
     }
     assert!(checkpoint.find("d").unwrap().is_none());
     let message = checkpoint.tensor("d").unwrap_err().to_string();
-    assert!(
-        message.contains("tensor d") && message.contains("missing from m.gguf"),
-        "{message}"
-    );
+    assert!(message.contains("tensor d") && message.contains("missing from m.gguf"), "{message}");
 }
 
 #[test]
@@ -166,47 +141,17 @@ fn parts_that_do_not_belong_together_are_refused() {
     let alone = MemorySource::default().with(first, part(0, 2, 2, "a"));
     refused("a missing part", alone, first, &[second, "no such file"]);
     let alone = MemorySource::default().with(second, part(1, 2, 2, "a"));
-    refused(
-        "a missing first part",
-        alone,
-        second,
-        &[first, "no such file"],
-    );
+    refused("a missing first part", alone, second, &[first, "no such file"]);
     let renamed = MemorySource::default().with("m.gguf", part(0, 2, 2, "a"));
-    refused(
-        "a renamed part",
-        renamed,
-        "m.gguf",
-        &["one of 2 parts", "00001-of-00002"],
-    );
+    refused("a renamed part", renamed, "m.gguf", &["one of 2 parts", "00001-of-00002"]);
     let swapped = pair(part(1, 2, 2, "a"), part(0, 2, 2, "b"));
     refused("swapped parts", swapped, first, &[first, "split.no is 1"]);
     let other = pair(part(0, 2, 2, "a"), part(1, 3, 2, "b"));
-    refused(
-        "a part of another set",
-        other,
-        first,
-        &[second, "split.count is 3"],
-    );
+    refused("a part of another set", other, first, &[second, "split.count is 3"]);
     let no_split = pair(gguf().bytes(), part(1, 2, 2, "b"));
-    refused(
-        "a whole file named like a part",
-        no_split,
-        first,
-        &[first, "split.count is missing"],
-    );
+    refused("a whole file named like a part", no_split, first, &[first, "split.count is missing"]);
     let too_few = pair(part(0, 2, 3, "a"), part(1, 2, 3, "b"));
-    refused(
-        "a tensor too few",
-        too_few,
-        first,
-        &["split.tensors.count is 3", "2 tensors"],
-    );
+    refused("a tensor too few", too_few, first, &["split.tensors.count is 3", "2 tensors"]);
     let twice = pair(part(0, 2, 2, "a"), part(1, 2, 2, "a"));
-    refused(
-        "a tensor in two parts",
-        twice,
-        first,
-        &[second, "tensor a", "twice"],
-    );
+    refused("a tensor in two parts", twice, first, &[second, "tensor a", "twice"]);
 }

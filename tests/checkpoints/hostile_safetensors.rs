@@ -16,29 +16,12 @@ fn the_unspoilt_directories_open() {
     assert_eq!(checkpoint.config()["layers"][2], serde_json::Value::Null);
     assert_eq!(checkpoint.total_bytes(), 16 + 6);
     let message = checkpoint.tensor("ids").unwrap_err().to_string();
-    assert!(
-        message.contains("tensor ids") && message.contains("I64"),
-        "{message}"
-    );
-    assert_eq!(
-        block_on(checkpoint.side_file("tokenizer.json")).unwrap(),
-        None
-    );
-    assert_eq!(
-        block_on(checkpoint.side_file("config.json"))
-            .unwrap()
-            .unwrap(),
-        CONFIG.as_bytes()
-    );
+    assert!(message.contains("tensor ids") && message.contains("I64"), "{message}");
+    assert_eq!(block_on(checkpoint.side_file("tokenizer.json")).unwrap(), None);
+    assert_eq!(block_on(checkpoint.side_file("config.json")).unwrap().unwrap(), CONFIG.as_bytes());
 
     let sharded = open(sharded_directory(SHARD_INDEX), "").unwrap();
-    assert_eq!(
-        sharded
-            .tensors()
-            .map(|tensor| &*tensor.name)
-            .collect::<Vec<_>>(),
-        ["a", "b"]
-    );
+    assert_eq!(sharded.tensors().map(|tensor| &*tensor.name).collect::<Vec<_>>(), ["a", "b"]);
     let alone = open(sharded_directory("{}"), "model-00002-of-00002.safetensors").unwrap();
     assert_eq!(alone.tensors().count(), 1);
 }
@@ -68,8 +51,7 @@ fn lies_in_the_header_are_refused() {
         ("a name with terminal codes", "{\"\\u001b[2J\":7}", &["tensor \\u{1b}[2J"]),
     ];
     for (case, header, words) in cases {
-        let source =
-            safetensors_directory().with("model.safetensors", safetensors_file(header, 64));
+        let source = safetensors_directory().with("model.safetensors", safetensors_file(header, 64));
         let words = [&["model.safetensors"], *words].concat();
         refused(case, source, "", &words);
     }
@@ -82,30 +64,12 @@ fn lies_about_the_header_are_refused() {
         file.extend([b' '; 100]);
         safetensors_directory().with("model.safetensors", file)
     };
-    refused(
-        "longer than the file",
-        with_length(101),
-        "",
-        &["model.safetensors", "cut off"],
-    );
-    refused(
-        "gigabytes",
-        with_length(1 << 40),
-        "",
-        &["no safetensors file"],
-    );
-    refused(
-        "as long as can be",
-        with_length(u64::MAX),
-        "",
-        &["no safetensors file"],
-    );
+    refused("longer than the file", with_length(101), "", &["model.safetensors", "cut off"]);
+    refused("gigabytes", with_length(1 << 40), "", &["no safetensors file"]);
+    refused("as long as can be", with_length(u64::MAX), "", &["no safetensors file"]);
     let empty = safetensors_directory().with("model.safetensors", [0; 7]);
     refused("too short", empty, "", &["model.safetensors", "7 bytes"]);
-    let latin = safetensors_directory().with(
-        "model.safetensors",
-        [&3u64.to_le_bytes()[..], b"{\xe4}"].concat(),
-    );
+    let latin = safetensors_directory().with("model.safetensors", [&3u64.to_le_bytes()[..], b"{\xe4}"].concat());
     refused("no UTF-8", latin, "", &["UTF-8"]);
 }
 
@@ -128,19 +92,9 @@ fn bad_configurations_are_refused() {
     let latin = safetensors_directory().with("config.json", *b"{\"a\":\"\xff\"}");
     refused("no UTF-8", latin, "", &["config.json", "not valid JSON"]);
     let deep = format!("{{\"a\":{}", "[".repeat(100_000));
-    refused(
-        "bottomless",
-        config(&deep),
-        "",
-        &["config.json", "recursion"],
-    );
+    refused("bottomless", config(&deep), "", &["config.json", "recursion"]);
     let wide = format!("{{\"a\":[0{}]}}", ",0".repeat(200_000));
-    refused(
-        "endless",
-        config(&wide),
-        "",
-        &["config.json", "more than 100000 values"],
-    );
+    refused("endless", config(&wide), "", &["config.json", "more than 100000 values"]);
     let large = format!("{{}}{}", " ".repeat(5 << 20));
     refused("huge", config(&large), "", &["config.json", "at most"]);
 }
@@ -148,26 +102,11 @@ fn bad_configurations_are_refused() {
 #[test]
 fn missing_files_are_named() {
     let source = MemorySource::default().with("model.safetensors", [0; 8]);
-    refused(
-        "no configuration",
-        source,
-        "",
-        &["config.json", "no such file"],
-    );
+    refused("no configuration", source, "", &["config.json", "no such file"]);
     let source = MemorySource::default().with("config.json", CONFIG);
-    refused(
-        "no weights",
-        source,
-        "",
-        &["model.safetensors", "index.json"],
-    );
+    refused("no weights", source, "", &["model.safetensors", "index.json"]);
     let source = MemorySource::default().with("config.json", CONFIG);
-    refused(
-        "no such entry",
-        source,
-        "x.safetensors",
-        &["x.safetensors", "no such file"],
-    );
+    refused("no such entry", source, "x.safetensors", &["x.safetensors", "no such file"]);
 }
 
 #[test]
@@ -195,10 +134,5 @@ fn indices_that_lie_are_refused() {
             8,
         ),
     );
-    refused(
-        "a tensor in two shards",
-        twice,
-        "",
-        &["00002-of", "tensor a", "twice"],
-    );
+    refused("a tensor in two shards", twice, "", &["00002-of", "tensor a", "twice"]);
 }

@@ -27,9 +27,7 @@ impl Folder {
 
     /// What `open_path` makes of `name` in this folder.
     fn entry(&self, name: &str) -> Result<String, String> {
-        open_path(&self.0.join(name))
-            .map(|(_, entry)| entry)
-            .map_err(|error| error.to_string())
+        open_path(&self.0.join(name)).map(|(_, entry)| entry).map_err(|error| error.to_string())
     }
 }
 
@@ -51,38 +49,21 @@ fn paths_lead_to_checkpoints() {
     let folder = folder.with("m.gguf", gguf().bytes());
     assert_eq!(folder.entry("").unwrap(), "m.gguf");
     assert_eq!(folder.entry("m.gguf").unwrap(), "m.gguf");
-    let folder = folder
-        .with("p-00001-of-00002.gguf", "")
-        .with("p-00002-of-00002.gguf", "");
+    let folder = folder.with("p-00001-of-00002.gguf", "").with("p-00002-of-00002.gguf", "");
     let message = folder.entry("").unwrap_err();
-    assert!(
-        message.contains("m.gguf, p-00001-of-00002.gguf"),
-        "{message}"
-    );
+    assert!(message.contains("m.gguf, p-00001-of-00002.gguf"), "{message}");
     fs::remove_file(folder.0.join("m.gguf")).unwrap();
     assert_eq!(folder.entry("").unwrap(), "p-00001-of-00002.gguf");
 
     let folder = folder.with("x-00001-of-00002.safetensors", "");
-    assert_eq!(
-        folder.entry("x-00001-of-00002.safetensors").unwrap(),
-        "x-00001-of-00002.safetensors"
-    );
+    assert_eq!(folder.entry("x-00001-of-00002.safetensors").unwrap(), "x-00001-of-00002.safetensors");
     let folder = folder.with("model.safetensors.index.json", SHARD_INDEX);
     assert_eq!(folder.entry("").unwrap(), "");
     assert_eq!(folder.entry("x-00001-of-00002.safetensors").unwrap(), "");
-    let folder = folder.with(
-        "model.safetensors",
-        safetensors_file(SAFETENSORS_HEADER, 32),
-    );
+    let folder = folder.with("model.safetensors", safetensors_file(SAFETENSORS_HEADER, 32));
     assert_eq!(folder.entry("model.safetensors").unwrap(), "");
     let (source, entry) = open_path(&folder.0).unwrap();
-    assert_eq!(
-        block_on(Checkpoint::open(source, &entry))
-            .unwrap()
-            .tensors()
-            .count(),
-        2
-    );
+    assert_eq!(block_on(Checkpoint::open(source, &entry)).unwrap().tensors().count(), 2);
 }
 
 #[test]
@@ -91,24 +72,13 @@ fn a_file_that_shrinks_is_a_named_error() {
     let (source, entry) = open_path(&folder.0.join("m.gguf")).unwrap();
     let checkpoint = block_on(Checkpoint::open(source, &entry)).unwrap();
     let tensor = checkpoint.tensor("b").unwrap();
-    assert_eq!(
-        block_on(checkpoint.read(tensor, 0..3)).unwrap(),
-        [10, 11, 12]
-    );
+    assert_eq!(block_on(checkpoint.read(tensor, 0..3)).unwrap(), [10, 11, 12]);
 
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .open(folder.0.join("m.gguf"))
-        .unwrap();
+    let file = fs::OpenOptions::new().write(true).open(folder.0.join("m.gguf")).unwrap();
     file.set_len(tensor.range.start + 50).unwrap();
     assert_eq!(block_on(checkpoint.read(tensor, 40..50)).unwrap().len(), 10);
-    let message = block_on(checkpoint.read(tensor, 40..60))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        message.contains("m.gguf") && message.contains("cut off"),
-        "{message}"
-    );
+    let message = block_on(checkpoint.read(tensor, 40..60)).unwrap_err().to_string();
+    assert!(message.contains("m.gguf") && message.contains("cut off"), "{message}");
 }
 
 #[test]
@@ -127,10 +97,7 @@ fn a_source_stays_in_its_folder_and_in_its_files() {
     assert_eq!(block_on(source.read("inside", 5..5)).unwrap(), b"");
     #[expect(clippy::reversed_empty_ranges, reason = "the wrong range is the test")]
     for range in [4..6, 3..2, 0..u64::MAX, u64::MAX..u64::MAX] {
-        assert!(
-            block_on(source.read("inside", range.clone())).is_err(),
-            "{range:?}"
-        );
+        assert!(block_on(source.read("inside", range.clone())).is_err(), "{range:?}");
     }
     assert!(block_on(source.read("absent", 0..0)).is_err());
     assert_eq!(source.name(), Path::new(&folder.0).display().to_string());

@@ -28,16 +28,9 @@ fn refused(case: &str, source: MemorySource, entry: &str, words: &[&str]) {
         Err(error) => {
             let message = error.to_string();
             for word in words {
-                assert!(
-                    message.contains(word),
-                    "{case}: {message:?} does not say {word:?}"
-                );
+                assert!(message.contains(word), "{case}: {message:?} does not say {word:?}");
             }
-            assert!(
-                message.len() < 1000,
-                "{case}: a message of {} bytes",
-                message.len()
-            );
+            assert!(message.len() < 1000, "{case}: a message of {} bytes", message.len());
         }
     }
 }
@@ -48,11 +41,7 @@ fn opening_can_move_between_threads() {
     fn is_send<T: Send>(value: T) -> T {
         value
     }
-    let checkpoint = block_on(is_send(Checkpoint::open(
-        Arc::new(build::safetensors_directory()),
-        "",
-    )))
-    .unwrap();
+    let checkpoint = block_on(is_send(Checkpoint::open(Arc::new(build::safetensors_directory()), ""))).unwrap();
     let checkpoint = is_send(checkpoint);
     let tensor = checkpoint.tensor("a").unwrap();
     block_on(is_send(checkpoint.read(tensor, 0..4))).unwrap();

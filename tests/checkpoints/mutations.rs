@@ -3,10 +3,7 @@
 
 use crate::{
     allocation::peak_of,
-    build::{
-        SHARD_INDEX, STRING, U8, array, gguf, safetensors_directory, safetensors_file,
-        sharded_directory,
-    },
+    build::{SHARD_INDEX, STRING, U8, array, gguf, safetensors_directory, safetensors_file, sharded_directory},
     open,
 };
 use moxel::weights::{MemorySource, WeightSource};
@@ -44,8 +41,7 @@ fn damage() -> impl Strategy<Value = Damage> {
         (any::<Index>(), 0u8..8).prop_map(|(at, bit)| Damage::Flip(at, bit)),
         any::<Index>().prop_map(Damage::Truncate),
         any::<Index>().prop_map(Damage::Remove),
-        (any::<Index>(), prop::collection::vec(any::<u8>(), 1..9))
-            .prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
+        (any::<Index>(), prop::collection::vec(any::<u8>(), 1..9)).prop_map(|(at, bytes)| Damage::Insert(at, bytes)),
         (any::<Index>(), edges).prop_map(|(at, word)| Damage::Word(at, word)),
         (any::<Index>(), 1u8..64).prop_map(|(at, times)| Damage::Repeat(at, times)),
     ]
@@ -88,27 +84,18 @@ fn survives(files: BTreeMap<String, Vec<u8>>, entry: &str) -> Result<usize, Test
         if let Ok(checkpoint) = open(source, entry) {
             for tensor in checkpoint.tensors() {
                 let bytes = block_on(checkpoint.read(tensor, 0..tensor.bytes())).unwrap();
-                assert_eq!(
-                    tensor.dtype.bytes_for(tensor.elements()),
-                    Some(bytes.len() as u64)
-                );
+                assert_eq!(tensor.dtype.bytes_for(tensor.elements()), Some(bytes.len() as u64));
             }
         }
     });
-    prop_assert!(
-        peak < 20 * size + ALLOWANCE,
-        "{peak} bytes held for a file of {size}"
-    );
+    prop_assert!(peak < 20 * size + ALLOWANCE, "{peak} bytes held for a file of {size}");
     Ok(peak)
 }
 
 fn contents(source: &MemorySource, names: &[&str]) -> BTreeMap<String, Vec<u8>> {
     let read = |name: &&str| {
         let size = block_on(source.size(name)).unwrap().unwrap();
-        (
-            name.to_string(),
-            block_on(source.read(name, 0..size)).unwrap(),
-        )
+        (name.to_string(), block_on(source.read(name, 0..size)).unwrap())
     };
     names.iter().map(read).collect()
 }
@@ -155,15 +142,9 @@ proptest! {
 #[test]
 fn files_of_many_short_things_do_not_explode() {
     let mut file = gguf();
-    file.keys
-        .push(("t.bytes".into(), array(U8, 60_000, &[1; 60_000])));
-    file.keys
-        .push(("t.words".into(), array(STRING, 5_000, &[0; 40_000])));
-    let peak = survives(
-        BTreeMap::from([("m.gguf".to_owned(), file.bytes())]),
-        "m.gguf",
-    )
-    .unwrap();
+    file.keys.push(("t.bytes".into(), array(U8, 60_000, &[1; 60_000])));
+    file.keys.push(("t.words".into(), array(STRING, 5_000, &[0; 40_000])));
+    let peak = survives(BTreeMap::from([("m.gguf".to_owned(), file.bytes())]), "m.gguf").unwrap();
     assert!(peak > 60_000 * 32, "the arrays were not parsed: {peak}");
 
     let tensor = |index| format!(r#""{index}":{{"dtype":"F32","shape":[],"data_offsets":[0,0]}}"#);
@@ -171,10 +152,7 @@ fn files_of_many_short_things_do_not_explode() {
     let header = format!("{{{}}}", tensors.join(","));
     let weights = safetensors_file(&header.replace("[]", "[0]"), 0);
     let config = format!("{{\"a\":[0{}]}}", ",0".repeat(99_990)).into_bytes();
-    let files = [
-        ("model.safetensors".to_owned(), weights),
-        ("config.json".to_owned(), config),
-    ];
+    let files = [("model.safetensors".to_owned(), weights), ("config.json".to_owned(), config)];
     let peak = survives(BTreeMap::from(files), "").unwrap();
     assert!(peak > 50_000 * 100, "the tensors were not listed: {peak}");
 }

@@ -25,15 +25,9 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Compares a checkpoint with what gguf's Python reader says about all of its files.
 fn same_as_gguf_py(checkpoint: &Checkpoint, expected: &[&Value]) {
-    let tensors: Vec<_> = expected
-        .iter()
-        .flat_map(|file| file["tensors"].as_array().unwrap())
-        .collect();
+    let tensors: Vec<_> = expected.iter().flat_map(|file| file["tensors"].as_array().unwrap()).collect();
     let unsupported: Vec<_> = checkpoint.unsupported_tensors().collect();
-    assert_eq!(
-        checkpoint.tensors().count() + unsupported.len(),
-        tensors.len()
-    );
+    assert_eq!(checkpoint.tensors().count() + unsupported.len(), tensors.len());
     for expected in tensors {
         let name = expected["name"].as_str().unwrap();
         let dtype = expected["dtype"].as_str().unwrap();
@@ -43,16 +37,8 @@ fn same_as_gguf_py(checkpoint: &Checkpoint, expected: &[&Value]) {
         let tensor = checkpoint.tensor(name).unwrap();
         assert_eq!(tensor.dtype.name(), dtype, "{name}");
         assert_eq!(serde_json::json!(tensor.shape), expected["shape"], "{name}");
-        assert_eq!(
-            tensor.range.start,
-            expected["start"].as_u64().unwrap(),
-            "{name}"
-        );
-        assert_eq!(
-            tensor.bytes(),
-            expected["bytes"].as_u64().unwrap(),
-            "{name}"
-        );
+        assert_eq!(tensor.range.start, expected["start"].as_u64().unwrap(), "{name}");
+        assert_eq!(tensor.bytes(), expected["bytes"].as_u64().unwrap(), "{name}");
         let data = bytes(checkpoint, tensor);
         assert_eq!(hex(&data[..8]), expected["head"], "{name}");
         assert_eq!(hex(&data[data.len() - 8..]), expected["tail"], "{name}");
@@ -62,32 +48,20 @@ fn same_as_gguf_py(checkpoint: &Checkpoint, expected: &[&Value]) {
 #[test]
 fn gguf_files_are_read_as_gguf_py_reads_them() {
     let folder = tests_folder().join("checkpoints/gguf_py");
-    let expected: Value =
-        serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
+    let expected: Value = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
 
     let all_types = open(&folder.join("all_types.gguf"));
     let reference = &expected["all_types.gguf"];
-    assert_eq!(
-        Value::Object(all_types.config().clone()),
-        reference["config"]
-    );
+    assert_eq!(Value::Object(all_types.config().clone()), reference["config"]);
     same_as_gguf_py(&all_types, &[reference]);
-    let unsupported: Vec<_> = all_types
-        .unsupported_tensors()
-        .map(|(_, format)| format)
-        .collect();
+    let unsupported: Vec<_> = all_types.unsupported_tensors().map(|(_, format)| format).collect();
     assert_eq!(unsupported, ["I32", "IQ4_XS", "MXFP4"]);
 
-    let names: Vec<_> = (1..=3)
-        .map(|part| format!("split-0000{part}-of-00003.gguf"))
-        .collect();
+    let names: Vec<_> = (1..=3).map(|part| format!("split-0000{part}-of-00003.gguf")).collect();
     let references: Vec<_> = names.iter().map(|name| &expected[name]).collect();
     for name in &names {
         let split = open(&folder.join(name));
-        assert_eq!(
-            Value::Object(split.config().clone()),
-            references[0]["config"]
-        );
+        assert_eq!(Value::Object(split.config().clone()), references[0]["config"]);
         same_as_gguf_py(&split, &references);
     }
 }
