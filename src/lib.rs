@@ -5,8 +5,13 @@ mod config;
 mod error;
 mod gpu;
 mod kernels;
+mod kv_cache;
+mod layers;
+mod models;
 mod packing;
+mod rope;
 pub mod weights;
 
 pub use error::{Error, Result};
 pub use gpu::{AdapterDescription, AdapterSelector, Caps, Gpu, GpuOptions, adapters};
+pub use models::ModelInfo;

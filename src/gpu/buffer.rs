@@ -55,6 +55,17 @@ impl Gpu {
         self.allocate(label, size, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC)
     }
 
+    /// As [`Self::buffer`], for what a kernel binds whole: fails where it exceeds the largest binding.
+    pub(crate) fn storage(&self, label: &'static str, size: u64) -> Result<Buffer> {
+        if size > self.caps().max_binding_bytes {
+            return Err(Error::Adapter(format!(
+                "{label} needs {size} bytes in one binding, the adapter allows {}; a smaller context may help",
+                self.caps().max_binding_bytes
+            )));
+        }
+        self.buffer(label, size)
+    }
+
     pub(super) fn allocate(&self, label: &'static str, size: u64, usage: wgpu::BufferUsages) -> Result<Buffer> {
         let size = size.max(16).next_multiple_of(16);
         if size > self.caps().max_buffer_bytes {
@@ -76,6 +87,12 @@ impl Gpu {
     /// Copies bytes into a buffer before anything that is submitted later. Offset and length are multiples of 4.
     pub(crate) fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) {
         self.queue.write_buffer(&buffer.raw, offset, bytes);
+    }
+
+    /// Waits until what was written so far has reached the GPU, which frees its staging memory.
+    pub(crate) fn flush(&self) {
+        self.queue.submit([]);
+        self.wait_idle();
     }
 
     /// A new buffer with this content.

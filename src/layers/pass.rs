@@ -1,0 +1,27 @@
+//! One forward pass while it is being recorded.
+
+use super::scratch::ByteBuffers;
+use super::{Linear, Scratch};
+use crate::gpu::{Recorder, Slice};
+use crate::kernels::{Activations, KernelChoice, quantize};
+use crate::kv_cache::KvCache;
+
+pub(crate) struct Pass<'a> {
+    pub(crate) r: Recorder,
+    pub(crate) s: &'a Scratch,
+    pub(crate) kv: &'a KvCache,
+    pub(crate) choice: KernelChoice,
+    /// Tokens in the pass.
+    pub(crate) tokens: usize,
+}
+
+impl Pass<'_> {
+    /// `rows` rows of `cols` floats, also as bytes if one of `readers` multiplies bytes.
+    pub(crate) fn activations(&mut self, floats: &Slice, cols: usize, rows: usize, bytes: &ByteBuffers, readers: &[&Linear]) -> Activations {
+        let wanted = self.choice.bytes && readers.iter().any(|linear| linear.is_quantized());
+        if wanted {
+            quantize(&mut self.r, floats, &bytes.0, &bytes.1, rows * cols.div_ceil(32));
+        }
+        Activations { floats: floats.clone(), bytes: wanted.then(|| bytes.clone()) }
+    }
+}

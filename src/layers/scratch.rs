@@ -1,0 +1,113 @@
+//! The buffers that one forward pass works in, made once for a session.
+
+use crate::Result;
+use crate::gpu::{Gpu, Slice};
+use crate::kernels::{TILE, max_tiles};
+
+/// The sizes that a model's layers need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dims {
+    pub(crate) hidden: usize,
+    pub(crate) vocab: usize,
+    pub(crate) layers: usize,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) head_dim: usize,
+    /// Inner size of the widest dense or shared feed-forward layer.
+    pub(crate) inner: usize,
+    /// MoE layers, 0 for a dense model; the fields below count only then.
+    pub(crate) moe_layers: usize,
+    pub(crate) experts: usize,
+    /// Experts chosen for a token (k).
+    pub(crate) chosen: usize,
+    pub(crate) expert_inner: usize,
+}
+
+impl Dims {
+    /// Rows of the stacked q, k and v projections.
+    pub(crate) fn qkv(&self) -> usize {
+        (self.heads + 2 * self.kv_heads) * self.head_dim
+    }
+}
+
+/// Bytes and scales of quantised activations.
+pub(crate) type ByteBuffers = (Slice, Slice);
+
+/// Where intermediate results live. Rows that are multiplied by weights are padded to whole blocks with zeros.
+pub(crate) struct Scratch {
+    /// [1 + tokens] u32: position of the first token, then the token ids.
+    pub(crate) step: Slice,
+    /// [tokens, hidden]: the residual stream.
+    pub(crate) x: Slice,
+    /// [tokens, hidden]: normalised.
+    pub(crate) h: Slice,
+    pub(crate) h_bytes: ByteBuffers,
+    /// [tokens, qkv].
+    pub(crate) qkv: Slice,
+    /// [tokens, heads, head_dim].
+    pub(crate) q: Slice,
+    /// [tokens, heads * head_dim].
+    pub(crate) attended: Slice,
+    /// [rows, 2, inner].
+    pub(crate) gate_up: Slice,
+    /// [rows, inner].
+    pub(crate) inner: Slice,
+    /// Bytes of `attended` and `inner`.
+    pub(crate) inner_bytes: ByteBuffers,
+    /// [head rows, vocab].
+    pub(crate) logits: Slice,
+    /// [2]: token id and bits of its logit.
+    pub(crate) sampled: Slice,
+    pub(crate) moe: Option<MoeScratch>,
+}
+
+/// What MoE layers need besides.
+pub(crate) struct MoeScratch {
+    /// [tokens, experts].
+    pub(crate) router_logits: Slice,
+    /// For each MoE layer [tokens, k] ids and weights: kept until the pass is over, for whoever wants to know.
+    pub(crate) routing: Vec<(Slice, Slice)>,
+    /// [tiles] and [tiles, TILE] of `moe_group`.
+    pub(crate) tiles: (Slice, Slice),
+    /// [tokens, k, hidden]: outputs of the chosen experts.
+    pub(crate) parts: Slice,
+}
+
+impl Scratch {
+    /// For passes of up to `tokens` tokens, with logits for up to `head_rows` of them.
+    pub(crate) fn new(gpu: &Gpu, dims: &Dims, tokens: usize, head_rows: usize) -> Result<Self> {
+        let words = |label, words: usize| Ok::<_, crate::Error>(gpu.storage(label, 4 * words as u64)?.whole());
+        let padded = |cols: usize| cols.next_multiple_of(32);
+        let bytes = |elements: usize| Ok::<_, crate::Error>((words("bytes", elements / 4)?, words("scales", elements / 16)?));
+        let hidden = tokens * padded(dims.hidden);
+        let attended = tokens * padded(dims.heads * dims.head_dim);
+        let expert_rows = if dims.moe_layers > 0 { tokens * dims.chosen } else { 0 };
+        let inner = (tokens * padded(dims.inner)).max(expert_rows * padded(dims.expert_inner));
+        let moe = (dims.moe_layers > 0).then(|| {
+            let tiles = max_tiles(expert_rows, dims.experts);
+            Ok::<_, crate::Error>(MoeScratch {
+                router_logits: words("router_logits", tokens * dims.experts)?,
+                routing: (0..dims.moe_layers)
+                    .map(|_| Ok((words("expert_ids", expert_rows)?, words("expert_weights", expert_rows)?)))
+                    .collect::<Result<_>>()?,
+                tiles: (words("tile_expert", tiles)?, words("tile_pairs", tiles * TILE)?),
+                parts: words("expert_parts", expert_rows * padded(dims.hidden))?,
+            })
+        });
+        Ok(Self {
+            step: words("step", 1 + tokens)?,
+            x: words("x", hidden)?,
+            h: words("h", hidden)?,
+            h_bytes: bytes(hidden)?,
+            qkv: words("qkv", tokens * dims.qkv())?,
+            q: words("q", tokens * dims.heads * dims.head_dim)?,
+            attended: words("attended", attended)?,
+            gate_up: words("gate_up", 2 * (tokens * dims.inner).max(expert_rows * dims.expert_inner))?,
+            inner: words("inner", inner)?,
+            inner_bytes: bytes(inner.max(attended))?,
+            logits: words("logits", head_rows * dims.vocab)?,
+            sampled: words("sampled", 2)?,
+            moe: moe.transpose()?,
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! What a checkpoint holds, without loading it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::architecture;
+use crate::Result;
+use crate::weights::{Checkpoint, Format};
+
+/// A model's architecture, sizes and formats, as `moxel inspect` shows them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelInfo {
+    /// `llama`, `llama4`, ...
+    pub architecture: String,
+    /// `gguf` or `huggingface`.
+    pub container: String,
+    /// Transformer layers.
+    pub layers: usize,
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key-value heads.
+    pub kv_heads: usize,
+    /// Dimensions of a head.
+    pub head_dim: usize,
+    /// Entries of the vocabulary.
+    pub vocab: usize,
+    /// Positions the model was trained for.
+    pub trained_context: usize,
+    /// Indices of the layers with experts; empty for a dense model.
+    pub moe_layers: Vec<usize>,
+    /// Routed experts in a MoE layer.
+    pub experts: usize,
+    /// Experts chosen for a token.
+    pub experts_per_token: usize,
+    /// Elements of all tensors.
+    pub parameters: u64,
+    /// Of these, the ones that computing one token uses: all but the routed experts that are not chosen.
+    pub active_parameters: u64,
+    /// Elements in each format.
+    pub formats: BTreeMap<String, u64>,
+    /// Bytes of all tensors in the checkpoint.
+    pub weight_bytes: u64,
+    /// Of these, bytes of routed experts.
+    pub expert_bytes: u64,
+    /// Bytes of the KV cache for each position, in f16.
+    pub kv_bytes_per_token: u64,
+}
+
+impl ModelInfo {
+    /// Reads the configuration and adds up the tensors.
+    ///
+    /// # Errors
+    /// Whatever makes the configuration unusable.
+    pub fn new(checkpoint: &Checkpoint) -> Result<Self> {
+        let model = architecture(checkpoint)?;
+        let dims = model.dims();
+        let key = if checkpoint.format() == Format::Gguf { "general.architecture" } else { "model_type" };
+        let mut formats = BTreeMap::new();
+        let (mut parameters, mut weight_bytes, mut expert_parameters, mut expert_bytes) = (0, 0, 0, 0);
+        for tensor in checkpoint.tensors() {
+            *formats.entry(tensor.dtype.name().to_string()).or_insert(0) += tensor.elements();
+            parameters += tensor.elements();
+            weight_bytes += tensor.bytes();
+            // Routed experts are the only weights that come in stacks.
+            if tensor.shape.len() == 3 {
+                expert_parameters += tensor.elements();
+                expert_bytes += tensor.bytes();
+            }
+        }
+        let idle = expert_parameters / dims.experts.max(1) as u64 * dims.experts.saturating_sub(dims.chosen) as u64;
+        Ok(Self {
+            architecture: checkpoint.config().get(key).and_then(|v| v.as_str()).unwrap_or_default().into(),
+            container: if checkpoint.format() == Format::Gguf { "gguf" } else { "huggingface" }.into(),
+            layers: dims.layers,
+            hidden: dims.hidden,
+            heads: dims.heads,
+            kv_heads: dims.kv_heads,
+            head_dim: dims.head_dim,
+            vocab: dims.vocab,
+            trained_context: model.trained_context(),
+            moe_layers: model.moe_layers(),
+            experts: dims.experts,
+            experts_per_token: dims.chosen,
+            parameters,
+            active_parameters: parameters - idle,
+            formats,
+            weight_bytes,
+            expert_bytes,
+            kv_bytes_per_token: (2 * dims.layers * dims.kv_heads * dims.head_dim * 2) as u64,
+        })
+    }
+}

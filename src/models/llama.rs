@@ -1,0 +1,160 @@
+//! Llama 2 and 3, SmolLM2, TinyLlama and other dense models of the `llama` architecture.
+//!
+//! Reference: `models/llama/modeling_llama.py` of transformers.
+
+use super::common::{
+    ATTENTION_NORM, FFN_NORM, HARMLESS, HARMLESS_GGUF, attention_projections, ends, expect, expect_whole_heads, gguf_vocab, mlp,
+    rope_frequencies,
+};
+use super::names::{Module, Names};
+use super::{Architecture, Ends, Loader, Model, check_dims};
+use crate::Result;
+use crate::config::ConfigReader;
+use crate::kernels::Rotate;
+use crate::layers::{Attention, Dims, Mlp, Norm, Pass};
+use crate::rope::Rope;
+use crate::weights::{BoxFuture, Checkpoint};
+
+const MLP: [Module; 3] = [("mlp.gate_proj", "ffn_gate"), ("mlp.up_proj", "ffn_up"), ("mlp.down_proj", "ffn_down")];
+
+pub(super) struct Llama {
+    dims: Dims,
+    trained_context: usize,
+    eps: f32,
+    rope: Rope,
+    rotate: Rotate,
+    attention_bias: bool,
+    mlp_bias: bool,
+    names: Names,
+}
+
+impl Llama {
+    pub(super) fn from_huggingface(config: &ConfigReader<'_>) -> Result<Self> {
+        let (hidden, heads) = (config.usize("hidden_size")?, config.usize("num_attention_heads")?);
+        let dims = Dims {
+            hidden,
+            vocab: config.usize("vocab_size")?,
+            layers: config.usize("num_hidden_layers")?,
+            heads,
+            kv_heads: config.usize_or("num_key_value_heads", heads)?,
+            head_dim: config.usize_or("head_dim", hidden / heads)?,
+            inner: config.usize("intermediate_size")?,
+            ..Dims::default()
+        };
+        check_dims(config, &dims)?;
+        expect(config, "hidden_act", config.opt_str("hidden_act")?.unwrap_or("silu"), "silu")?;
+        expect(config, "pretraining_tp", config.usize_or("pretraining_tp", 1)?, 1)?;
+        let model = Self {
+            dims,
+            trained_context: config.usize_or("max_position_embeddings", 2048)?,
+            eps: config.f32_or("rms_norm_eps", 1e-6)?,
+            rope: Rope::from_huggingface(config, 10_000.0)?,
+            rotate: Rotate::Halves,
+            attention_bias: config.bool_or("attention_bias", false)?,
+            mlp_bias: config.bool_or("mlp_bias", false)?,
+            names: Names::HuggingFace { prefix: "" },
+        };
+        config.finish(HARMLESS)?;
+        Ok(model)
+    }
+
+    pub(super) fn from_gguf(config: &ConfigReader<'_>, checkpoint: &Checkpoint) -> Result<Self> {
+        let keys = config.with_prefix("llama.");
+        let (hidden, heads) = (keys.usize("embedding_length")?, keys.usize("attention.head_count")?);
+        let dims = Dims {
+            hidden,
+            vocab: gguf_vocab(&keys, checkpoint)?,
+            layers: keys.usize("block_count")?,
+            heads,
+            kv_heads: keys.usize_or("attention.head_count_kv", heads)?,
+            head_dim: keys.usize_or("attention.key_length", hidden / heads)?,
+            inner: keys.usize("feed_forward_length")?,
+            ..Dims::default()
+        };
+        check_dims(&keys, &dims)?;
+        expect_whole_heads(&keys, dims.head_dim)?;
+        expect(&keys, "expert_count", keys.opt_count("expert_count")?.unwrap_or(0), 0)?;
+        expect(&keys, "expert_used_count", keys.opt_count("expert_used_count")?.unwrap_or(0), 0)?;
+        let model = Self {
+            dims,
+            trained_context: keys.usize_or("context_length", 2048)?,
+            eps: keys.f32("attention.layer_norm_rms_epsilon")?,
+            rope: Rope::from_gguf(&keys)?,
+            // The converter reorders the rows of q and k.
+            rotate: Rotate::Adjacent,
+            attention_bias: checkpoint.find("blk.0.attn_q.bias")?.is_some(),
+            mlp_bias: checkpoint.find("blk.0.ffn_gate.bias")?.is_some(),
+            names: Names::Gguf,
+        };
+        config.finish(HARMLESS_GGUF)?;
+        Ok(model)
+    }
+
+    async fn bind(&self, loader: &mut Loader<'_>) -> Result<LoadedLlama> {
+        let (names, dims) = (self.names, &self.dims);
+        let frequencies = rope_frequencies(loader, names, &self.rope, dims.head_dim).await?;
+        let rope_table = loader.rope_table(&frequencies)?;
+        let ends = ends(loader, names, dims, self.eps).await?;
+        let mut layers = Vec::with_capacity(dims.layers);
+        for l in 0..dims.layers {
+            let (qkv, out) = attention_projections(loader, names, l, dims, self.attention_bias).await?;
+            let attention = Attention {
+                norm: loader.norm(&names.weight(l, ATTENTION_NORM), dims.hidden, self.eps).await?,
+                qkv,
+                out,
+                heads: dims.heads,
+                kv_heads: dims.kv_heads,
+                head_dim: dims.head_dim,
+                rotate: self.rotate,
+                rope_table: rope_table.clone(),
+                normalize: None,
+                temperature: None,
+                chunk: 0,
+            };
+            let norm = loader.norm(&names.weight(l, FFN_NORM), dims.hidden, self.eps).await?;
+            let mlp = mlp(loader, names, l, MLP, (dims.hidden, dims.inner), self.mlp_bias).await?;
+            layers.push(Layer { attention, norm, mlp });
+        }
+        Ok(LoadedLlama { ends, layers })
+    }
+}
+
+impl Architecture for Llama {
+    fn dims(&self) -> Dims {
+        self.dims
+    }
+
+    fn trained_context(&self) -> usize {
+        self.trained_context
+    }
+
+    fn load<'a>(&'a self, loader: &'a mut Loader<'_>) -> BoxFuture<'a, Result<Box<dyn Model>>> {
+        Box::pin(async move { Ok(Box::new(self.bind(loader).await?) as Box<dyn Model>) })
+    }
+}
+
+struct LoadedLlama {
+    ends: Ends,
+    layers: Vec<Layer>,
+}
+
+struct Layer {
+    attention: Attention,
+    norm: Norm,
+    mlp: Mlp,
+}
+
+impl Model for LoadedLlama {
+    fn ends(&self) -> &Ends {
+        &self.ends
+    }
+
+    fn record_layers(&self, pass: &mut Pass<'_>) {
+        self.ends.embed(pass);
+        for (l, layer) in self.layers.iter().enumerate() {
+            layer.attention.record(pass, l);
+            layer.mlp.record(pass, &layer.norm);
+        }
+    }
+}
+

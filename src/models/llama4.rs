@@ -1,0 +1,303 @@
+//! Llama 4 Scout and Maverick: the text model.
+//!
+//! Reference: `models/llama4/modeling_llama4.py` of transformers, and llama.cpp's `llama4` for what GGUF files leave unsaid.
+
+use super::common::{
+    ATTENTION_NORM, FFN_NORM, HARMLESS, HARMLESS_GGUF, attention_projections, ends, expect, expect_whole_heads, gguf_vocab, mlp,
+    rope_frequencies,
+};
+use super::names::{Module, Names};
+use super::{Architecture, Ends, Loader, Model, check_dims};
+use crate::Result;
+use crate::config::ConfigReader;
+use crate::kernels::{Rotate, RouterScore};
+use crate::layers::{Attention, Dims, Mlp, Moe, Norm, Pass};
+use crate::rope::Rope;
+use crate::weights::{BoxFuture, Checkpoint};
+
+const DENSE: [Module; 3] =
+    [("feed_forward.gate_proj", "ffn_gate"), ("feed_forward.up_proj", "ffn_up"), ("feed_forward.down_proj", "ffn_down")];
+const SHARED: [Module; 3] = [
+    ("feed_forward.shared_expert.gate_proj", "ffn_gate_shexp"),
+    ("feed_forward.shared_expert.up_proj", "ffn_up_shexp"),
+    ("feed_forward.shared_expert.down_proj", "ffn_down_shexp"),
+];
+const ROUTER: Module = ("feed_forward.router", "ffn_gate_inp");
+
+/// Constants of released models that their GGUF files do not repeat (llama.cpp, `llama-model.cpp`).
+mod gguf {
+    pub(super) const CHUNK: usize = 8192;
+    pub(super) const TEMPERATURE: (f32, f32) = (8192.0, 0.1);
+    pub(super) const NOPE_INTERVAL: usize = 4;
+    /// Maverick, the model with this many experts, has no q/k norm.
+    pub(super) const EXPERTS_WITHOUT_QK_NORM: usize = 128;
+}
+
+pub(super) struct Llama4 {
+    dims: Dims,
+    trained_context: usize,
+    eps: f32,
+    rope: Rope,
+    attention_bias: bool,
+    qk_norm: bool,
+    /// (floor_scale, scale) of layers without rotation.
+    temperature: Option<(f32, f32)>,
+    chunk: usize,
+    /// Inner sizes: dense layers, experts and shared experts.
+    dense_inner: usize,
+    expert_inner: usize,
+    layers: Vec<LayerKind>,
+    names: Names,
+}
+
+/// How a layer differs from its neighbours.
+#[derive(Clone, Copy, Debug)]
+struct LayerKind {
+    rotates: bool,
+    chunked: bool,
+    moe: bool,
+}
+
+impl Llama4 {
+    pub(super) fn from_huggingface(outer: &ConfigReader<'_>) -> Result<Self> {
+        // Released checkpoints nest the text model; what else they hold (vision, image tokens) takes no part in text.
+        let nested = outer.object("text_config")?;
+        let config = nested.as_ref().unwrap_or(outer);
+        let (hidden, heads, count) =
+            (config.usize("hidden_size")?, config.usize("num_attention_heads")?, config.usize("num_hidden_layers")?);
+        let rope_interval = config.usize_or("no_rope_layer_interval", 4)?;
+        let rotates = match config.opt_counts("no_rope_layers")?.filter(|list| !list.is_empty()) {
+            Some(list) => list.iter().map(|&on| on != 0).collect(),
+            None => (0..count).map(|l| !(l + 1).is_multiple_of(rope_interval)).collect::<Vec<_>>(),
+        };
+        let chunked = match config.opt_strs("layer_types")? {
+            Some(types) => types.iter().map(|&t| t == "chunked_attention").collect(),
+            None => rotates.clone(),
+        };
+        for (key, len) in [("no_rope_layers", rotates.len()), ("layer_types", chunked.len())] {
+            if len != count {
+                return Err(config.error(key, &format!("has {len} entries for {count} layers")));
+            }
+        }
+        let step = config.usize_or("interleave_moe_layer_step", 1)?;
+        let moe = match config.opt_counts("moe_layers")? {
+            Some(list) => list,
+            None => (step - 1..count).step_by(step).collect(),
+        };
+        let layers: Vec<_> = (0..count).map(|l| LayerKind { rotates: rotates[l], chunked: chunked[l], moe: moe.contains(&l) }).collect();
+        let expert_inner = config.usize("intermediate_size")?;
+        let dense_inner = config.usize_or("intermediate_size_mlp", expert_inner)?;
+        let dims = Dims {
+            hidden,
+            vocab: config.usize("vocab_size")?,
+            layers: count,
+            heads,
+            kv_heads: config.usize_or("num_key_value_heads", heads)?,
+            head_dim: config.usize_or("head_dim", hidden / heads)?,
+            experts: config.usize("num_local_experts")?,
+            chosen: config.usize_or("num_experts_per_tok", 1)?,
+            ..Dims::default()
+        };
+        expect(config, "hidden_act", config.opt_str("hidden_act")?.unwrap_or("silu"), "silu")?;
+        let floor_scale = config.f32_or("floor_scale", 8192.0)?;
+        let attn_scale = config.f32_or("attn_scale", 0.1)?;
+        let model = Self {
+            trained_context: config.usize_or("max_position_embeddings", 4096 * 32)?,
+            eps: config.f32_or("rms_norm_eps", 1e-5)?,
+            rope: Rope::from_huggingface(config, 500_000.0)?,
+            attention_bias: config.bool_or("attention_bias", false)?,
+            qk_norm: config.bool_or("use_qk_norm", true)?,
+            temperature: config.bool_or("attn_temperature_tuning", true)?.then_some((floor_scale, attn_scale)),
+            chunk: config.usize_or("attention_chunk_size", 8192)?,
+            names: Names::HuggingFace { prefix: if nested.is_some() { "language_model." } else { "" } },
+            dense_inner,
+            expert_inner,
+            dims: with_experts(config, dims, &layers, dense_inner, expert_inner)?,
+            layers,
+        };
+        // Of the router's settings these are for training.
+        let text = ["router_aux_loss_coef", "router_jitter_noise", "output_router_logits", "for_llm_compressor", "attn_implementation"];
+        config.finish(&[HARMLESS, &text].concat())?;
+        if nested.is_some() {
+            let vision = ["vision_config", "boi_token_index", "eoi_token_index", "image_token_index"];
+            outer.finish(&[HARMLESS, &vision].concat())?;
+        }
+        Ok(model)
+    }
+
+    pub(super) fn from_gguf(config: &ConfigReader<'_>, checkpoint: &Checkpoint) -> Result<Self> {
+        let keys = config.with_prefix("llama4.");
+        let (hidden, heads, count) =
+            (keys.usize("embedding_length")?, keys.usize("attention.head_count")?, keys.usize("block_count")?);
+        let experts = keys.usize("expert_count")?;
+        // A window of 0 stands for a model that rotates in every layer and sees everything.
+        let windowed = keys.opt_count("attention.sliding_window")? != Some(0);
+        let step = keys.usize_or("interleave_moe_layer_step", 1)?;
+        let layers: Vec<_> = (0..count)
+            .map(|l| {
+                let rotates = !windowed || !(l + 1).is_multiple_of(gguf::NOPE_INTERVAL);
+                LayerKind { rotates, chunked: windowed && rotates, moe: (l + 1).is_multiple_of(step) }
+            })
+            .collect();
+        let dense_inner = keys.usize("feed_forward_length")?;
+        let dims = Dims {
+            hidden,
+            vocab: gguf_vocab(&keys, checkpoint)?,
+            layers: count,
+            heads,
+            kv_heads: keys.usize_or("attention.head_count_kv", heads)?,
+            head_dim: keys.usize_or("attention.key_length", hidden / heads)?,
+            experts,
+            chosen: keys.usize_or("expert_used_count", 1)?,
+            ..Dims::default()
+        };
+        expect_whole_heads(&keys, dims.head_dim)?;
+        let expert_inner = keys.usize_or("expert_feed_forward_length", dense_inner)?;
+        let model = Self {
+            trained_context: keys.usize_or("context_length", 8192)?,
+            eps: keys.f32("attention.layer_norm_rms_epsilon")?,
+            rope: Rope::from_gguf(&keys)?,
+            attention_bias: checkpoint.find("blk.0.attn_q.bias")?.is_some(),
+            qk_norm: experts != gguf::EXPERTS_WITHOUT_QK_NORM,
+            temperature: windowed.then_some(gguf::TEMPERATURE),
+            chunk: gguf::CHUNK,
+            names: Names::Gguf,
+            dense_inner,
+            expert_inner,
+            dims: with_experts(&keys, dims, &layers, dense_inner, expert_inner)?,
+            layers,
+        };
+        config.finish(HARMLESS_GGUF)?;
+        Ok(model)
+    }
+
+    async fn bind(&self, loader: &mut Loader<'_>) -> Result<LoadedLlama4> {
+        let (names, dims) = (self.names, &self.dims);
+        let frequencies = rope_frequencies(loader, names, &self.rope, dims.head_dim).await?;
+        let rope_table = loader.rope_table(&frequencies)?;
+        let ends = ends(loader, names, dims, self.eps).await?;
+        let mut layers = Vec::with_capacity(dims.layers);
+        for (l, kind) in self.layers.iter().enumerate() {
+            let (qkv, out) = attention_projections(loader, names, l, dims, self.attention_bias).await?;
+            let attention = Attention {
+                norm: loader.norm(&names.weight(l, ATTENTION_NORM), dims.hidden, self.eps).await?,
+                qkv,
+                out,
+                heads: dims.heads,
+                kv_heads: dims.kv_heads,
+                head_dim: dims.head_dim,
+                rotate: if kind.rotates { Rotate::Adjacent } else { Rotate::None },
+                rope_table: rope_table.clone(),
+                normalize: (self.qk_norm && kind.rotates).then_some(self.eps),
+                temperature: self.temperature.filter(|_| !kind.rotates),
+                chunk: if kind.chunked { self.chunk } else { 0 },
+            };
+            let norm = loader.norm(&names.weight(l, FFN_NORM), dims.hidden, self.eps).await?;
+            let ffn = if kind.moe {
+                Ffn::Moe(self.bind_moe(loader, l).await?)
+            } else {
+                Ffn::Dense(mlp(loader, names, l, DENSE, (dims.hidden, self.dense_inner), false).await?)
+            };
+            layers.push(Layer { attention, norm, ffn });
+        }
+        Ok(LoadedLlama4 { ends, layers })
+    }
+
+    async fn bind_moe(&self, loader: &mut Loader<'_>, l: usize) -> Result<Moe> {
+        let (names, Dims { hidden, experts, chosen, .. }, inner) = (self.names, self.dims, self.expert_inner);
+        let router = [loader.matrix(&names.weight(l, ROUTER), experts, hidden)?];
+        let (mut gate_up, mut down) = (Vec::with_capacity(experts), Vec::with_capacity(experts));
+        for e in 0..experts {
+            match names {
+                // Input-major: [experts, hidden, gate | up] and [experts, inner, hidden].
+                Names::HuggingFace { .. } => {
+                    let name = |n| names.tensor(l, (n, ""));
+                    let gate_up_proj = name("feed_forward.experts.gate_up_proj");
+                    gate_up.push(vec![loader.stacked(&gate_up_proj, experts, e, 2 * inner, hidden, true)?]);
+                    down.push(vec![loader.stacked(&name("feed_forward.experts.down_proj"), experts, e, hidden, inner, true)?]);
+                }
+                Names::Gguf => {
+                    let name = |n| names.weight(l, ("", n));
+                    let gate = loader.stacked(&name("ffn_gate_exps"), experts, e, inner, hidden, false)?;
+                    let up = loader.stacked(&name("ffn_up_exps"), experts, e, inner, hidden, false)?;
+                    gate_up.push(vec![gate, up]);
+                    down.push(vec![loader.stacked(&name("ffn_down_exps"), experts, e, hidden, inner, false)?]);
+                }
+            }
+        }
+        Ok(Moe {
+            router: loader.linear("router", &router, &[]).await?,
+            experts,
+            chosen,
+            score: RouterScore::Sigmoid,
+            score_input: true,
+            gate_up: loader.experts("experts_gate_up", &gate_up).await?,
+            down: loader.experts("experts_down", &down).await?,
+            shared: Some(mlp(loader, names, l, SHARED, (hidden, inner), false).await?),
+        })
+    }
+}
+
+/// The dimensions with what follows from the kinds of layers, checked.
+fn with_experts(config: &ConfigReader<'_>, dims: Dims, layers: &[LayerKind], dense_inner: usize, expert_inner: usize) -> Result<Dims> {
+    let moe_layers = layers.iter().filter(|l| l.moe).count();
+    let dense = if moe_layers < layers.len() { dense_inner } else { 0 };
+    let dims = Dims { moe_layers, inner: dense.max(expert_inner), expert_inner, ..dims };
+    check_dims(config, &dims)?;
+    Ok(dims)
+}
+
+impl Architecture for Llama4 {
+    fn dims(&self) -> Dims {
+        self.dims
+    }
+
+    fn trained_context(&self) -> usize {
+        self.trained_context
+    }
+
+    fn moe_layers(&self) -> Vec<usize> {
+        (0..self.layers.len()).filter(|&l| self.layers[l].moe).collect()
+    }
+
+    fn load<'a>(&'a self, loader: &'a mut Loader<'_>) -> BoxFuture<'a, Result<Box<dyn Model>>> {
+        Box::pin(async move { Ok(Box::new(self.bind(loader).await?) as Box<dyn Model>) })
+    }
+}
+
+struct LoadedLlama4 {
+    ends: Ends,
+    layers: Vec<Layer>,
+}
+
+struct Layer {
+    attention: Attention,
+    norm: Norm,
+    ffn: Ffn,
+}
+
+enum Ffn {
+    Dense(Mlp),
+    Moe(Moe),
+}
+
+impl Model for LoadedLlama4 {
+    fn ends(&self) -> &Ends {
+        &self.ends
+    }
+
+    fn record_layers(&self, pass: &mut Pass<'_>) {
+        self.ends.embed(pass);
+        let mut moe_layer = 0;
+        for (l, layer) in self.layers.iter().enumerate() {
+            layer.attention.record(pass, l);
+            match &layer.ffn {
+                Ffn::Dense(mlp) => mlp.record(pass, &layer.norm),
+                Ffn::Moe(moe) => {
+                    moe.record(pass, &layer.norm, moe_layer);
+                    moe_layer += 1;
+                }
+            }
+        }
+    }
+}

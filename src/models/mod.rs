@@ -1,0 +1,107 @@
+//! Model families: one file each, with the family's configuration keys, tensor names, shapes and order of layers.
+//!
+//! Adding one is a file with an [`Architecture`], an arm in [`architecture`], and a golden in `tests/golden`.
+
+mod common;
+mod info;
+mod llama;
+mod llama4;
+mod loader;
+mod names;
+
+pub use info::ModelInfo;
+pub(crate) use loader::{Loader, OnProgress};
+
+use crate::config::ConfigReader;
+use crate::kernels::embed;
+use crate::layers::{Dims, Linear, Norm, Pass};
+use crate::weights::{BoxFuture, Checkpoint, Format, MaybeSend, MaybeSync};
+use crate::Result;
+
+/// A model's configuration, read and checked; no weight has been touched.
+pub(crate) trait Architecture: MaybeSend + MaybeSync {
+    /// The sizes of its layers.
+    fn dims(&self) -> Dims;
+
+    /// The positions that it was trained for.
+    fn trained_context(&self) -> usize;
+
+    /// Indices of the layers with experts.
+    fn moe_layers(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// Brings the weights to the GPU.
+    fn load<'a>(&'a self, loader: &'a mut Loader<'_>) -> BoxFuture<'a, Result<Box<dyn Model>>>;
+}
+
+/// A model whose weights are on the GPU.
+pub(crate) trait Model: MaybeSend + MaybeSync {
+    /// Embeds the step's tokens and runs all layers: what remains is in the residual stream.
+    fn record_layers(&self, pass: &mut Pass<'_>);
+
+    /// The parts that every model has.
+    fn ends(&self) -> &Ends;
+}
+
+/// The two ends of every model.
+pub(crate) struct Ends {
+    /// One matrix: a single tensor.
+    pub(crate) embedding: Linear,
+    pub(crate) norm: Norm,
+    pub(crate) head: Linear,
+}
+
+impl Ends {
+    pub(crate) fn embed(&self, pass: &mut Pass<'_>) {
+        for (matrix, _) in &self.embedding.matrices {
+            embed(&mut pass.r, matrix, &pass.s.step, &pass.s.x, pass.tokens);
+        }
+    }
+
+    /// Logits of `rows` tokens of the pass from `first` on, into the first rows of the logits.
+    pub(crate) fn record_head(&self, pass: &mut Pass<'_>, first: usize, rows: usize) {
+        self.norm.record(pass, first, rows);
+        let h = pass.activations(&pass.s.h, self.norm.cols, rows, &pass.s.h_bytes, &[&self.head]);
+        self.head.record(pass, &h, rows, &pass.s.logits, self.head.rows, false);
+    }
+}
+
+/// Reads the configuration of any supported model.
+///
+/// # Errors
+/// An unknown architecture, a missing or wrong key, or a key that changes the mathematics and is not known.
+pub(crate) fn architecture(checkpoint: &Checkpoint) -> Result<Box<dyn Architecture>> {
+    let config = ConfigReader::new(checkpoint.file(), checkpoint.config());
+    let (key, format) = match checkpoint.format() {
+        Format::HuggingFace => ("model_type", Format::HuggingFace),
+        Format::Gguf => ("general.architecture", Format::Gguf),
+    };
+    Ok(match (config.str(key)?, format) {
+        ("llama", Format::HuggingFace) => Box::new(llama::Llama::from_huggingface(&config)?),
+        ("llama", Format::Gguf) => Box::new(llama::Llama::from_gguf(&config, checkpoint)?),
+        ("llama4" | "llama4_text", Format::HuggingFace) => Box::new(llama4::Llama4::from_huggingface(&config)?),
+        ("llama4", Format::Gguf) => Box::new(llama4::Llama4::from_gguf(&config, checkpoint)?),
+        (other, _) => return Err(config.error(key, &format!("{other:?} is not supported (llama and llama4 are)"))),
+    })
+}
+
+/// Checks that hold for every model before its sizes are used.
+pub(crate) fn check_dims(config: &ConfigReader<'_>, dims: &Dims) -> Result<()> {
+    use crate::kernels::{MAX_EXPERTS, MAX_HEAD_DIM};
+    let keys = |hf: &'static str, gguf: &'static str| if config.has("hidden_size") { hf } else { gguf };
+    let fail = |key, problem: String| Err(config.error(key, &problem));
+    if dims.heads % dims.kv_heads != 0 {
+        let problem = format!("{} does not divide into {} key-value heads", dims.heads, dims.kv_heads);
+        return fail(keys("num_attention_heads", "attention.head_count"), problem);
+    }
+    if dims.head_dim % 4 != 0 || dims.head_dim > MAX_HEAD_DIM {
+        let problem = format!("{} is not a multiple of 4 up to {MAX_HEAD_DIM}", dims.head_dim);
+        return fail(keys("head_dim", "attention.key_length"), problem);
+    }
+    if dims.moe_layers > 0 && (dims.experts > MAX_EXPERTS || dims.chosen > dims.experts) {
+        let problem = format!("{} of {} experts (at most {MAX_EXPERTS}) cannot be chosen", dims.chosen, dims.experts);
+        return fail(keys("num_experts_per_tok", "expert_used_count"), problem);
+    }
+    Ok(())
+}
