@@ -1,6 +1,7 @@
 //! Moxel runs language models, above all sparse Mixture-of-Experts ones, on any GPU through WebGPU.
 #![deny(missing_docs)]
 
+pub mod chat_template;
 mod config;
 mod error;
 mod gpu;
@@ -10,6 +11,8 @@ mod layers;
 mod models;
 mod packing;
 mod rope;
+pub mod sampler;
+pub mod tokenizer;
 pub mod weights;
 
 pub use error::{Error, Result};

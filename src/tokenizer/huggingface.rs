@@ -1,0 +1,223 @@
+//! A tokenizer from Hugging Face files: `tokenizer.json` and its neighbours.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokenizers::{Encoding, Model, ModelWrapper, PostProcessor, Token};
+
+use super::pieces::{Pieces, Spelling};
+use super::{MAX_VOCABULARY, Tokenizer, end_ids};
+use crate::error::{Error, Result};
+
+pub(super) fn build(
+    tokenizer_json: &[u8],
+    tokenizer_config: Option<&Value>,
+    config: &Map<String, Value>,
+    generation_config: Option<&Value>,
+) -> Result<Tokenizer> {
+    let known_ids = check(tokenizer_json)?;
+    let mut inner = tokenizers::Tokenizer::from_bytes(tokenizer_json).map_err(|cause| invalid(&cause.to_string()))?;
+    for (content, id) in &known_ids {
+        let got = inner.token_to_id(content);
+        if got != Some(*id) {
+            let got = got.map_or_else(|| "none".to_owned(), |id| id.to_string());
+            return Err(invalid(&format!("added_tokens: {content:?} is declared as {id}, but its id would be {got}")));
+        }
+    }
+    make_plain(&mut inner)?;
+
+    let spelling = Spelling::of_decoder(inner.get_decoder())?;
+    let pieces = pieces(&inner, &spelling);
+    let largest = inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
+    let text_config = config.get("text_config").and_then(Value::as_object);
+    let from_config = |key: &str| config.get(key).or_else(|| text_config.and_then(|nested| nested.get(key)));
+    // Models pad their embedding beyond the tokenizer's vocabulary, and may then produce any of its rows.
+    let padded = from_config("vocab_size").and_then(Value::as_u64).and_then(|size| usize::try_from(size).ok());
+    let vocab_size = padded.unwrap_or(0).max(largest);
+
+    let named = |key| named_token(&inner, tokenizer_config, key);
+    let bos = match named("bos_token")? {
+        Some(id) => Some(id),
+        None => ids(from_config("bos_token_id"), "config.json", "bos_token_id", vocab_size)?.first().copied(),
+    };
+    let eos = named("eos_token")?;
+    let (mut prefix, mut suffix) = around(&inner)?;
+    // Older checkpoints say it here and leave it out of tokenizer.json; transformers lets this have the last word.
+    follow_flag(&mut prefix, bos, tokenizer_config, "add_bos_token");
+    follow_flag(&mut suffix, eos, tokenizer_config, "add_eos_token");
+
+    let mut ends: Vec<u32> = eos.into_iter().collect();
+    ends.extend(ids(from_config("eos_token_id"), "config.json", "eos_token_id", vocab_size)?);
+    let generation_eos = generation_config.and_then(|config| config.get("eos_token_id"));
+    ends.extend(ids(generation_eos, "generation_config.json", "eos_token_id", vocab_size)?);
+    let special = inner.get_added_tokens_decoder();
+    ends.extend(special.iter().filter(|(_, token)| token.special && end_ids::is_well_known(&token.content)).map(|(&id, _)| id));
+
+    Ok(Tokenizer { inner, pieces: Arc::new(pieces), vocab_size, prefix, suffix, bos, end_ids: end_ids::sorted(ends) })
+}
+
+/// The parts of `tokenizer.json` that `tokenizers` takes on trust: it would panic on some of them, or go on with ids
+/// other than the file's.
+#[derive(Deserialize)]
+struct File {
+    model: FileModel,
+    #[serde(default)]
+    added_tokens: Vec<FileToken>,
+    pre_tokenizer: Option<Value>,
+    normalizer: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct FileModel {
+    /// Files of old leave it out.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    vocab: Value,
+    #[serde(default)]
+    merges: Vec<FileMerge>,
+    continuing_subword_prefix: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum FileMerge {
+    Pair(String, String),
+    Line(String),
+}
+
+#[derive(Deserialize)]
+struct FileToken {
+    id: u32,
+    content: String,
+}
+
+/// Checks what `tokenizers` does not; returns the added tokens with the ids that the file gives them.
+fn check(tokenizer_json: &[u8]) -> Result<HashMap<String, u32>> {
+    let file: File = serde_json::from_slice(tokenizer_json).map_err(|cause| invalid(&cause.to_string()))?;
+    if let Some(kind) = file.model.kind.as_deref().filter(|&kind| kind != "BPE") {
+        return Err(invalid(&format!("model.type is {kind:?}; only \"BPE\" is supported")));
+    }
+    let Value::Object(vocab) = &file.model.vocab else {
+        return Err(invalid("model.vocab is missing or not an object"));
+    };
+    let declared = vocab.iter().map(|(token, id)| (token.as_str(), id.as_u64()));
+    let added = file.added_tokens.iter().map(|token| (token.content.as_str(), Some(u64::from(token.id))));
+    for (token, id) in declared.chain(added) {
+        if id.is_none_or(|id| id >= MAX_VOCABULARY as u64) {
+            return Err(invalid(&format!("the token {token:?} has no id below {MAX_VOCABULARY}")));
+        }
+    }
+    // `BpeBuilder::build` copies each merge into a buffer of the longest token's size.
+    let longest = vocab.keys().map(String::len).max().unwrap_or(0);
+    let prefix = file.model.continuing_subword_prefix.as_deref().unwrap_or_default();
+    for (index, merge) in file.model.merges.iter().enumerate() {
+        let (left, right) = match merge {
+            FileMerge::Pair(left, right) => (left.as_str(), right.as_str()),
+            FileMerge::Line(line) => line.split_once(' ').unwrap_or((line, "")),
+        };
+        let fits = right.strip_prefix(prefix).is_some_and(|right| left.len() + right.len() <= longest);
+        if !fits && !matches!(merge, FileMerge::Line(line) if line.starts_with("#version")) {
+            return Err(invalid(&format!("model.merges: entry {index} makes no token of the vocabulary")));
+        }
+    }
+    for (part, name) in [(&file.pre_tokenizer, "pre_tokenizer"), (&file.normalizer, "normalizer")] {
+        if let Some(kind) = part.as_ref().and_then(refused_part) {
+            return Err(invalid(&format!("{name}: {kind} is not supported")));
+        }
+    }
+    Ok(file.added_tokens.into_iter().map(|token| (token.content, token.id)).collect())
+}
+
+/// The steps that no byte-pair model uses and whose implementation trusts its parameters.
+fn refused_part(part: &Value) -> Option<&str> {
+    let kind = part.get("type").and_then(Value::as_str);
+    let nested = ["pretokenizers", "normalizers"].iter().filter_map(|key| part.get(key)?.as_array()).flatten();
+    kind.filter(|kind| ["FixedLength", "Precompiled"].contains(kind)).or_else(|| nested.filter_map(refused_part).next())
+}
+
+/// Takes away what belongs to training and batching: dropout makes ids random, truncation and padding change a prompt.
+fn make_plain(inner: &mut tokenizers::Tokenizer) -> Result<()> {
+    inner.with_truncation(None).map_err(|cause| invalid(&cause.to_string()))?;
+    inner.with_padding(None);
+    if let ModelWrapper::BPE(bpe) = inner.get_model()
+        && bpe.dropout.is_some()
+    {
+        let mut bpe = bpe.clone();
+        bpe.dropout = None;
+        inner.with_model(bpe);
+    }
+    Ok(())
+}
+
+fn pieces(inner: &tokenizers::Tokenizer, spelling: &Spelling) -> Pieces {
+    let added = inner.get_added_vocabulary();
+    let special = added.get_added_tokens_decoder();
+    let size = inner.get_vocab(true).into_values().max().map_or(0, |id| id + 1);
+    let texts = (0..size).map(|id| {
+        if special.get(&id).is_some_and(|token| token.special) {
+            return None;
+        }
+        added.simple_id_to_token(id).or_else(|| inner.get_model().id_to_token(id)).map(Cow::Owned)
+    });
+    Pieces::new(spelling, texts)
+}
+
+/// The ids that the post-processor puts before and after a text, found by sending a marker through it.
+fn around(inner: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>)> {
+    let Some(processor) = inner.get_post_processor() else { return Ok((Vec::new(), Vec::new())) };
+    const MARKER: u32 = u32::MAX;
+    let marker = Encoding::from_tokens(vec![Token::new(MARKER, "text".to_owned(), (0, 4))], 0);
+    let processed = processor.process(marker, None, true).map_err(|cause| invalid(&format!("post_processor: {cause}")))?;
+    let ids = processed.get_ids();
+    let Some(position) = ids.iter().position(|&id| id == MARKER) else {
+        return Err(invalid("post_processor drops the text"));
+    };
+    Ok((ids[..position].to_vec(), ids[position + 1..].to_vec()))
+}
+
+/// Lets an explicit `add_bos_token` or `add_eos_token` add or remove that id.
+fn follow_flag(around: &mut Vec<u32>, id: Option<u32>, tokenizer_config: Option<&Value>, key: &str) {
+    let (Some(wanted), Some(id)) = (tokenizer_config.and_then(|config| config.get(key)?.as_bool()), id) else {
+        return;
+    };
+    if !wanted {
+        around.retain(|&other| other != id);
+    } else if !around.contains(&id) {
+        around.push(id);
+    }
+}
+
+/// A token that `tokenizer_config.json` names, as a string or as an object with `content`.
+fn named_token(inner: &tokenizers::Tokenizer, config: Option<&Value>, key: &str) -> Result<Option<u32>> {
+    let Some(value) = config.and_then(|config| config.get(key)).filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
+    let spelled = value.as_str().or_else(|| value.get("content")?.as_str()).ok_or_else(|| {
+        Error::Tokenizer(format!("tokenizer_config.json: {key} is neither a string nor an object with content"))
+    })?;
+    inner.token_to_id(spelled).map(Some).ok_or_else(|| {
+        Error::Tokenizer(format!("tokenizer_config.json: {key} {spelled:?} is not in the vocabulary of tokenizer.json"))
+    })
+}
+
+/// An id or a list of ids; null and absent mean none.
+fn ids(value: Option<&Value>, file: &str, key: &str, vocab_size: usize) -> Result<Vec<u32>> {
+    let one = |value: &Value| {
+        value.as_u64().filter(|&id| id < vocab_size as u64).and_then(|id| u32::try_from(id).ok()).ok_or_else(|| {
+            Error::Tokenizer(format!("{file}: {key}: {value} is no token id below the vocabulary size {vocab_size}"))
+        })
+    };
+    match value {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(values)) => values.iter().map(one).collect(),
+        Some(value) => Ok(vec![one(value)?]),
+    }
+}
+
+fn invalid(problem: &str) -> Error {
+    Error::Tokenizer(format!("tokenizer.json: {problem}"))
+}
