@@ -46,7 +46,7 @@ impl FileSource {
         if let Some(handle) = open.get(file) {
             return Ok(Some(handle.clone()));
         }
-        match File::open(&path) {
+        match open_regular(&path) {
             Ok(handle) => {
                 let handle = Arc::new(handle);
                 open.insert(file.to_owned(), handle.clone());
@@ -61,14 +61,7 @@ impl FileSource {
         let Some(handle) = self.handle(file)? else {
             return Ok(None);
         };
-        let metadata = handle.metadata().map_err(|error| read_error(&self.folder.join(file), &error))?;
-        if !metadata.is_file() {
-            return Err(Error::Read {
-                file: self.folder.join(file).display().to_string(),
-                cause: "it is not a regular file".to_owned(),
-            });
-        }
-        Ok(Some(metadata.len()))
+        handle.metadata().map(|metadata| Some(metadata.len())).map_err(|error| read_error(&self.folder.join(file), &error))
     }
 
     fn read_range(&self, file: &str, range: Range<u64>) -> Result<Vec<u8>> {
@@ -108,6 +101,11 @@ impl WeightSource for FileSource {
     fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> BoxFuture<'a, Result<Vec<u8>>> {
         Box::pin(async move { self.read_range(file, range) })
     }
+}
+
+/// Opens a file after looking at what it is: opening a named pipe would wait for a writer.
+fn open_regular(path: &Path) -> io::Result<File> {
+    if path.metadata()?.is_file() { File::open(path) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
 pub(super) fn read_error(path: &Path, error: &io::Error) -> Error {
