@@ -41,7 +41,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     @if(experts) {
         base = chosen[pair] * groups;
     }
-    let x_row = pair / params.pairs_per_x * params.blocks;
+    let x_row = pair / params.sharing * params.blocks;
 
     var sums: array<f32, ROWS>;
     for (var block = slice; block < params.blocks; block += SLICES) {

@@ -3,6 +3,7 @@
 
 pub mod chat_template;
 mod config;
+mod engine;
 mod error;
 mod gpu;
 mod kernels;
@@ -12,9 +13,12 @@ mod models;
 mod packing;
 mod rope;
 pub mod sampler;
+mod session;
 pub mod tokenizer;
 pub mod weights;
 
+pub use engine::{Engine, EngineOptions, LoadProgress, Precision};
 pub use error::{Error, Result};
 pub use gpu::{AdapterDescription, AdapterSelector, Caps, Gpu, GpuOptions, adapters};
 pub use models::ModelInfo;
+pub use session::{Counters, Logits, Routing, Session};

@@ -2,18 +2,25 @@
 
 use std::f64::consts::TAU;
 
+use crate::Result;
 use crate::config::ConfigReader;
 use crate::kernels::FINE_POSITIONS;
-use crate::Result;
 
 /// How frequencies are changed for contexts longer than those of the first training.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Scaling {
     None,
     /// Positions divided by a factor.
-    Linear { factor: f64 },
+    Linear {
+        factor: f64,
+    },
     /// Llama 3.1: long wavelengths slowed by `factor`, short ones kept, a smooth passage between.
-    Llama3 { factor: f64, low: f64, high: f64, original_context: f64 },
+    Llama3 {
+        factor: f64,
+        low: f64,
+        high: f64,
+        original_context: f64,
+    },
 }
 
 /// Base and scaling of a model's rotation.

@@ -38,6 +38,18 @@ impl Buffer {
 }
 
 impl Slice {
+    /// The buffer that it is a part of.
+    pub(crate) fn buffer(&self) -> &Buffer {
+        &self.buffer
+    }
+
+    /// `count` 32-bit words of it, from word `first` on.
+    pub(crate) fn words(&self, first: usize, count: usize) -> Self {
+        let (offset, size) = (4 * first as u64, 4 * count as u64);
+        debug_assert!(offset + size <= self.size, "{}: words {first}+{count} of {} bytes", self.label(), self.size);
+        Self { buffer: self.buffer.clone(), offset: self.offset + offset, size }
+    }
+
     pub(crate) fn size(&self) -> u64 {
         self.size
     }

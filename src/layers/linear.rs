@@ -36,7 +36,14 @@ impl Linear {
     /// y[pair] = W[expert of the pair] x, y having rows of length `stride`.
     pub(super) fn record_experts(&self, p: &mut Pass<'_>, x: &Activations, pairs: &Pairs, y: &Slice, stride: usize) {
         for (matrix, offset) in &self.matrices {
-            expert_matmul(&mut p.r, p.choice, matrix, x, pairs, &Output { y: y.clone(), stride, offset: *offset, accumulate: false });
+            expert_matmul(
+                &mut p.r,
+                p.choice,
+                matrix,
+                x,
+                pairs,
+                &Output { y: y.clone(), stride, offset: *offset, accumulate: false },
+            );
         }
     }
 }

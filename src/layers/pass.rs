@@ -17,7 +17,14 @@ pub(crate) struct Pass<'a> {
 
 impl Pass<'_> {
     /// `rows` rows of `cols` floats, also as bytes if one of `readers` multiplies bytes.
-    pub(crate) fn activations(&mut self, floats: &Slice, cols: usize, rows: usize, bytes: &ByteBuffers, readers: &[&Linear]) -> Activations {
+    pub(crate) fn activations(
+        &mut self,
+        floats: &Slice,
+        cols: usize,
+        rows: usize,
+        bytes: &ByteBuffers,
+        readers: &[&Linear],
+    ) -> Activations {
         let wanted = self.choice.bytes && readers.iter().any(|linear| linear.is_quantized());
         if wanted {
             quantize(&mut self.r, floats, &bytes.0, &bytes.1, rows * cols.div_ceil(32));

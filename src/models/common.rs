@@ -5,8 +5,8 @@ use super::{Ends, Loader};
 use crate::config::ConfigReader;
 use crate::layers::{Dims, Linear, Mlp};
 use crate::rope::Rope;
-use crate::{Error, Result};
 use crate::weights::Checkpoint;
+use crate::{Error, Result};
 
 /// Keys of a Hugging Face configuration that do not change the text model's mathematics. Whether embeddings are tied
 /// follows from the tensors that are there.
@@ -87,8 +87,7 @@ pub(super) async fn mlp(
     (hidden, inner): (usize, usize),
     bias: bool,
 ) -> Result<Mlp> {
-    let gate_up =
-        [loader.matrix(&names.weight(l, gate), inner, hidden)?, loader.matrix(&names.weight(l, up), inner, hidden)?];
+    let gate_up = [loader.matrix(&names.weight(l, gate), inner, hidden)?, loader.matrix(&names.weight(l, up), inner, hidden)?];
     let down_matrix = [loader.matrix(&names.weight(l, down), hidden, inner)?];
     Ok(Mlp {
         gate_up: loader.linear("ffn_gate_up", &gate_up, &names.biases(l, bias, &[gate, up])).await?,

@@ -84,7 +84,8 @@ impl Llama4 {
             Some(list) => list,
             None => (step - 1..count).step_by(step).collect(),
         };
-        let layers: Vec<_> = (0..count).map(|l| LayerKind { rotates: rotates[l], chunked: chunked[l], moe: moe.contains(&l) }).collect();
+        let layers: Vec<_> =
+            (0..count).map(|l| LayerKind { rotates: rotates[l], chunked: chunked[l], moe: moe.contains(&l) }).collect();
         let expert_inner = config.usize("intermediate_size")?;
         let dense_inner = config.usize_or("intermediate_size_mlp", expert_inner)?;
         let dims = Dims {
@@ -116,7 +117,8 @@ impl Llama4 {
             layers,
         };
         // Of the router's settings these are for training.
-        let text = ["router_aux_loss_coef", "router_jitter_noise", "output_router_logits", "for_llm_compressor", "attn_implementation"];
+        let text =
+            ["router_aux_loss_coef", "router_jitter_noise", "output_router_logits", "for_llm_compressor", "attn_implementation"];
         config.finish(&[HARMLESS, &text].concat())?;
         if nested.is_some() {
             let vision = ["vision_config", "boi_token_index", "eoi_token_index", "image_token_index"];
@@ -239,7 +241,13 @@ impl Llama4 {
 }
 
 /// The dimensions with what follows from the kinds of layers, checked.
-fn with_experts(config: &ConfigReader<'_>, dims: Dims, layers: &[LayerKind], dense_inner: usize, expert_inner: usize) -> Result<Dims> {
+fn with_experts(
+    config: &ConfigReader<'_>,
+    dims: Dims,
+    layers: &[LayerKind],
+    dense_inner: usize,
+    expert_inner: usize,
+) -> Result<Dims> {
     let moe_layers = layers.iter().filter(|l| l.moe).count();
     let dense = if moe_layers < layers.len() { dense_inner } else { 0 };
     let dims = Dims { moe_layers, inner: dense.max(expert_inner), expert_inner, ..dims };

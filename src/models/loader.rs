@@ -65,7 +65,15 @@ impl<'a> Loader<'a> {
     }
 
     /// Matrix `index` of the stack `name`, [count, rows, cols], or [count, cols, rows] if `transposed`.
-    pub(crate) fn stacked(&self, name: &str, count: usize, index: usize, rows: usize, cols: usize, transposed: bool) -> Result<Source<'a>> {
+    pub(crate) fn stacked(
+        &self,
+        name: &str,
+        count: usize,
+        index: usize,
+        rows: usize,
+        cols: usize,
+        transposed: bool,
+    ) -> Result<Source<'a>> {
         let tensor = self.shaped(name, &if transposed { [count, cols, rows] } else { [count, rows, cols] })?;
         if transposed && tensor.dtype.block_len() != 1 {
             return Err(tensor_error(name, format!("is {}, which cannot be transposed", tensor.dtype.name())));
@@ -282,7 +290,8 @@ impl Upload {
             let words = |per_group: u64| skip * per_group as usize / 4..(skip + to - from) * per_group as usize / 4;
             gpu.write(buffer, at * self.quants_bytes, bytemuck::cast_slice(&quants[words(self.quants_bytes)]));
             if part.side.is_some() {
-                let side_at = ((part.end_group - part.first_group) as u64 * self.quants_bytes).next_multiple_of(BINDING_ALIGNMENT);
+                let side_at =
+                    ((part.end_group - part.first_group) as u64 * self.quants_bytes).next_multiple_of(BINDING_ALIGNMENT);
                 gpu.write(buffer, side_at + at * self.side_bytes, bytemuck::cast_slice(&side[words(self.side_bytes)]));
             }
         }

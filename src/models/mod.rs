@@ -12,11 +12,11 @@ mod names;
 pub use info::ModelInfo;
 pub(crate) use loader::{Loader, OnProgress};
 
+use crate::Result;
 use crate::config::ConfigReader;
 use crate::kernels::embed;
 use crate::layers::{Dims, Linear, Norm, Pass};
 use crate::weights::{BoxFuture, Checkpoint, Format, MaybeSend, MaybeSync};
-use crate::Result;
 
 /// A model's configuration, read and checked; no weight has been touched.
 pub(crate) trait Architecture: MaybeSend + MaybeSync {

@@ -1,0 +1,225 @@
+//! An engine: a loaded model, its tokenizer and its chat template, bound to a GPU. Immutable and shared by its sessions.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::chat_template::{ChatTemplate, Message};
+use crate::gpu::Gpu;
+use crate::kernels::KernelChoice;
+use crate::layers::Dims;
+use crate::models::{Loader, Model, ModelInfo, architecture};
+use crate::session::Session;
+use crate::tokenizer::Tokenizer;
+use crate::weights::{Checkpoint, Format, WeightSource};
+use crate::{Error, Result};
+
+/// How exactly the model computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// f32 activations and an f32 KV cache: for comparison with reference implementations.
+    Exact,
+    /// An f16 KV cache, and products of bytes (activations quantised in blocks of 32) where the adapter is faster with
+    /// them.
+    #[default]
+    Fast,
+}
+
+/// How an engine is made. The default suits a chat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Positions that a session can hold; `None`: what the model was trained for, at most 4096.
+    pub context: Option<usize>,
+    /// How exactly it computes.
+    pub precision: Precision,
+    /// Tokens of a prompt that are computed together, from 1 to 512.
+    pub prefill_chunk: usize,
+}
+
+/// Context of sessions unless asked for otherwise: a long one costs memory whether it is used or not.
+const DEFAULT_CONTEXT: usize = 4096;
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { context: None, precision: Precision::default(), prefill_chunk: 128 }
+    }
+}
+
+/// How far loading has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadProgress {
+    /// Bytes of tensors read so far.
+    pub read_bytes: u64,
+    /// Bytes of all tensors. Loading may end below it: tensors that take no part in text are not read.
+    pub total_bytes: u64,
+}
+
+/// A loaded model. Cloning shares it; the weights leave the GPU with the last clone and the last session.
+#[derive(Clone)]
+pub struct Engine {
+    loaded: Arc<Loaded>,
+}
+
+/// What sessions use of an engine.
+pub(crate) struct Loaded {
+    pub(crate) gpu: Arc<Gpu>,
+    pub(crate) model: Box<dyn Model>,
+    pub(crate) dims: Dims,
+    pub(crate) context: usize,
+    pub(crate) precision: Precision,
+    pub(crate) choice: KernelChoice,
+    pub(crate) prefill_chunk: usize,
+    pub(crate) info: ModelInfo,
+    /// Or why there is none: logits need no tokenizer.
+    tokenizer: Result<Tokenizer, String>,
+    template: Option<ChatTemplate>,
+}
+
+impl Engine {
+    /// Loads a model to the GPU.
+    ///
+    /// `entry` names what to open in the source, see [`Checkpoint::open`]; `progress` is called as tensors are read.
+    ///
+    /// # Errors
+    /// Files that cannot be read or are malformed, an unsupported model, or a GPU that is too small; the sentence names
+    /// the file, key, tensor or buffer.
+    pub async fn load(
+        gpu: &Arc<Gpu>,
+        source: Arc<dyn WeightSource>,
+        entry: &str,
+        options: &EngineOptions,
+        progress: &mut (dyn FnMut(LoadProgress) + Send),
+    ) -> Result<Self> {
+        let checkpoint = Checkpoint::open(source, entry).await?;
+        let info = ModelInfo::new(&checkpoint)?;
+        let architecture = architecture(&checkpoint)?;
+        let context = options.context.unwrap_or(info.trained_context.min(DEFAULT_CONTEXT));
+        if context == 0 || context > info.trained_context {
+            return Err(Error::Request(format!(
+                "a context of {context} is not within the model's 1 to {}",
+                info.trained_context
+            )));
+        }
+        let (tokenizer, template) = read_text_files(&checkpoint).await?;
+        let total_bytes = info.weight_bytes;
+        let mut on_read = |read_bytes| progress(LoadProgress { read_bytes, total_bytes });
+        let mut loader = Loader::new(gpu, &checkpoint, context, &mut on_read);
+        let model = architecture.load(&mut loader).await?;
+        gpu.flush();
+        let loaded = Loaded {
+            gpu: Arc::clone(gpu),
+            model,
+            dims: architecture.dims(),
+            context,
+            precision: options.precision,
+            choice: match options.precision {
+                Precision::Exact => KernelChoice::EXACT,
+                Precision::Fast => KernelChoice { bytes: true, ..KernelChoice::EXACT },
+            },
+            prefill_chunk: options.prefill_chunk.clamp(1, 512),
+            info,
+            tokenizer,
+            template,
+        };
+        Ok(Self { loaded: Arc::new(loaded) })
+    }
+
+    /// Loads the model at a path (a Hugging Face directory or a GGUF file), waiting until it is there.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    #[cfg(any(unix, windows))]
+    pub fn load_path(
+        gpu: &Arc<Gpu>,
+        path: &std::path::Path,
+        options: &EngineOptions,
+        progress: &mut (dyn FnMut(LoadProgress) + Send),
+    ) -> Result<Self> {
+        let (source, entry) = crate::weights::open_path(path)?;
+        pollster::block_on(Self::load(gpu, source, &entry, options, progress))
+    }
+
+    /// A new, empty session.
+    ///
+    /// # Errors
+    /// The GPU has no room for its KV cache and buffers.
+    pub fn session(&self) -> Result<Session> {
+        Session::new(Arc::clone(&self.loaded))
+    }
+
+    /// What the checkpoint holds.
+    #[must_use]
+    pub fn info(&self) -> &ModelInfo {
+        &self.loaded.info
+    }
+
+    /// The device that it runs on.
+    #[must_use]
+    pub fn gpu(&self) -> &Arc<Gpu> {
+        &self.loaded.gpu
+    }
+
+    /// Positions that a session can hold.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        self.loaded.context
+    }
+
+    /// Text to ids and back.
+    ///
+    /// # Errors
+    /// The checkpoint has no tokenizer, or one that cannot be used.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.loaded.tokenizer.as_ref().map_err(|why| Error::Tokenizer(why.clone()))
+    }
+
+    /// The ids of a prompt: a conversation through the model's chat template, ready for the assistant's answer.
+    ///
+    /// # Errors
+    /// The model has no chat template or tokenizer, or the template refuses the conversation.
+    pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        let template = self
+            .loaded
+            .template
+            .as_ref()
+            .ok_or_else(|| Error::Template("the model has none: it may not be made for chat; use raw completion".into()))?;
+        self.tokenizer()?.encode(&template.render(messages, true)?, false)
+    }
+}
+
+/// The tokenizer and the chat template, from the files or keys where the container keeps them.
+async fn read_text_files(checkpoint: &Checkpoint) -> Result<(Result<Tokenizer, String>, Option<ChatTemplate>)> {
+    if checkpoint.format() == Format::Gguf {
+        let tokenizer = Tokenizer::from_gguf(checkpoint.config()).map_err(|e| plain(&e));
+        return Ok((tokenizer, ChatTemplate::from_gguf(checkpoint.config())?));
+    }
+    let config = json(checkpoint, "tokenizer_config.json").await?;
+    let generation = json(checkpoint, "generation_config.json").await?;
+    let tokenizer = match checkpoint.side_file("tokenizer.json").await? {
+        None => Err("tokenizer.json is missing beside config.json".into()),
+        Some(text) => {
+            Tokenizer::from_huggingface(&text, config.as_ref(), checkpoint.config(), generation.as_ref()).map_err(|e| plain(&e))
+        }
+    };
+    let template = checkpoint.side_file("chat_template.jinja").await?;
+    let template = template.as_deref().map(|t| utf8("chat_template.jinja", t)).transpose()?;
+    Ok((tokenizer, ChatTemplate::from_huggingface(template, config.as_ref())?))
+}
+
+/// The sentence without the prefix that [`Error::Tokenizer`] puts before it again.
+fn plain(error: &Error) -> String {
+    match error {
+        Error::Tokenizer(why) => why.clone(),
+        other => other.to_string(),
+    }
+}
+
+async fn json(checkpoint: &Checkpoint, file: &str) -> Result<Option<Value>> {
+    let Some(bytes) = checkpoint.side_file(file).await? else { return Ok(None) };
+    let malformed = |e: serde_json::Error| Error::Format { file: file.into(), problem: e.to_string() };
+    serde_json::from_slice(&bytes).map(Some).map_err(malformed)
+}
+
+fn utf8<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str> {
+    std::str::from_utf8(bytes).map_err(|e| Error::Format { file: file.into(), problem: format!("is not UTF-8 text: {e}") })
+}

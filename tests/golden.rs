@@ -1,0 +1,111 @@
+//! Tiny checkpoints against the logits, routing and greedy tokens that transformers computes in float32.
+
+mod common;
+
+use common::{Expected, golden, load};
+use moxel::sampler::{Sampler, SamplingOptions};
+use moxel::{Logits, Precision};
+
+/// Largest difference of logits that is accepted, in units of their standard deviation.
+const BOUND: f32 = 2e-3;
+
+struct Case {
+    name: &'static str,
+    expected: Expected,
+}
+
+impl Case {
+    fn new(name: &'static str) -> Self {
+        Self { name, expected: Expected::read(&golden(name).join("expected.safetensors")) }
+    }
+
+    /// Largest difference of logits in units of the reference's standard deviation.
+    fn difference(&self, logits: &[f32]) -> f32 {
+        let expected = self.expected.floats("logits");
+        assert_eq!(logits.len(), expected.len(), "{}: number of logits", self.name);
+        let mean = expected.iter().map(|&v| f64::from(v)).sum::<f64>() / expected.len() as f64;
+        let variance = expected.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / expected.len() as f64;
+        let largest = logits.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+        // A NaN must not get lost in the maximum.
+        largest.fold(0.0, |most, d| if d.is_nan() { f32::INFINITY } else { d.max(most) }) / variance.sqrt() as f32
+    }
+
+    fn check(&self, what: &str, got: &Logits) {
+        let difference = self.difference(&got.logits);
+        println!("{} {what}: {difference:.2e} of the standard deviation", self.name);
+        assert!(difference <= BOUND, "{} {what}: {difference} of the standard deviation", self.name);
+        for routing in &got.routing {
+            let layer = routing.layer;
+            assert_eq!(
+                routing.ids,
+                self.expected.ids(&format!("router.{layer}.ids")),
+                "{} {what}: experts of layer {layer}",
+                self.name
+            );
+            let weights = self.expected.floats(&format!("router.{layer}.weights"));
+            for (got, expected) in routing.weights.iter().zip(&weights) {
+                assert!((got - expected).abs() <= 1e-4, "{} {what}: weights of layer {layer}: {got} for {expected}", self.name);
+            }
+        }
+    }
+}
+
+/// The whole prompt at once, in odd chunks and token by token give the reference's logits and experts, and the greedy
+/// continuation is the reference's.
+fn check(name: &'static str) {
+    let case = Case::new(name);
+    let tokens = case.expected.ids("tokens");
+    for chunk in [128, 7, 1] {
+        let engine = load(&golden(name), Precision::Exact, chunk);
+        let mut session = engine.session().expect("session");
+        let logits = pollster::block_on(session.logits(&tokens)).expect("logits");
+        case.check(&format!("in chunks of {chunk}"), &logits);
+        assert_eq!(logits.routing.is_empty(), !case.expected.has(&format!("router.{}.ids", first_moe_layer(&engine))));
+    }
+    let engine = load(&golden(name), Precision::Exact, 128);
+    let mut session = engine.session().expect("session");
+    let mut sampler = Sampler::new(SamplingOptions::default()).expect("greedy");
+    let mut next = pollster::block_on(session.next(&tokens, &mut sampler)).expect("next");
+    let mut greedy = vec![next];
+    while greedy.len() < 24 {
+        next = pollster::block_on(session.next(&[next], &mut sampler)).expect("next");
+        greedy.push(next);
+    }
+    assert_eq!(greedy, case.expected.ids("greedy"), "{name}: greedy tokens");
+}
+
+fn first_moe_layer(engine: &moxel::Engine) -> usize {
+    engine.info().moe_layers.first().copied().unwrap_or(usize::MAX)
+}
+
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        $(#[test]
+        fn $name() {
+            check(stringify!($name));
+        })*
+    };
+}
+
+cases![llama_bias, llama_quants, llama_tied, llama_untied, maverick, nested, scout, scout_gguf, top2];
+
+#[test]
+fn llama_tied_gguf() {
+    let case = Case::new("llama_tied");
+    let engine = load(&golden("llama_tied").join("model.gguf"), Precision::Exact, 128);
+    let tokens = case.expected.ids("tokens");
+    case.check("gguf", &pollster::block_on(engine.session().expect("session").logits(&tokens)).expect("logits"));
+}
+
+/// The harness notices another model's numbers, a single wrong logit, and a NaN.
+#[test]
+fn harness_fails_where_it_must() {
+    let case = Case::new("scout");
+    let right = case.expected.floats("logits");
+    assert!(case.difference(&right) <= BOUND);
+    let mut wrong = right.clone();
+    wrong[100] += 0.1;
+    assert!(case.difference(&wrong) > BOUND);
+    wrong[100] = f32::NAN;
+    assert!(case.difference(&wrong) > BOUND);
+}
