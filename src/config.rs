@@ -154,15 +154,6 @@ impl<'a> ConfigReader<'a> {
         list.iter().map(text).collect::<Result<_>>().map(Some)
     }
 
-    /// One integer or a list of them, as `eos_token_id` has either; empty if it is absent.
-    pub fn one_or_more(&self, key: &str) -> Result<Vec<usize>> {
-        match self.value(key) {
-            None => Ok(Vec::new()),
-            Some(Value::Array(_)) => Ok(self.opt_counts(key)?.unwrap_or_default()),
-            Some(value) => Ok(vec![self.integer(key, value)?]),
-        }
-    }
-
     /// Refuses the first key that was neither read nor is `harmless`.
     ///
     /// An entry of `harmless` that ends in `.` stands for all keys that begin with it, as in
@@ -275,9 +266,6 @@ mod tests {
         assert_eq!(config.str("text").unwrap(), "abc");
         assert_eq!(config.opt_counts("list").unwrap().unwrap(), [1, 0, 3]);
         assert_eq!(config.opt_strs("words").unwrap().unwrap(), ["a", "b"]);
-        assert_eq!(config.one_or_more("n").unwrap(), [7]);
-        assert_eq!(config.one_or_more("list").unwrap(), [1, 0, 3]);
-        assert!(config.one_or_more("absent").unwrap().is_empty());
         assert!(config.has("n") && !config.has("nothing"));
 
         refused(config.usize("absent"), &["config.json: absent", "missing"]);
