@@ -28,9 +28,13 @@ const ROWS: u32 = 4u;
 const NONE: u32 = 0xffffffffu;
 
 @compute @workgroup_size(32)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) size: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
     let groups = (params.rows + 31u) / 32u;
-    let group = workgroup.x * ROWS;
+    let group = (workgroup.z * size.x + workgroup.x) * ROWS;
     let tile = workgroup.y;
     var base = 0u;
     var pairs = vec4(tile * TOKENS) + vec4(0u, 1u, 2u, 3u);
@@ -39,6 +43,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         base = tile_expert[tile] * groups;
         pairs = vec4(tile_pairs[tile * TOKENS], tile_pairs[tile * TOKENS + 1u], tile_pairs[tile * TOKENS + 2u], tile_pairs[tile * TOKENS + 3u]);
     }
+    // Nothing of this part of the weights is wanted here.
+    if group >= groups || base + group >= params.end_group || base + group + ROWS <= params.first_group { return; }
     // A token that is not there is computed as the last one that is, and not written.
     let x_rows = min(pairs, vec4(params.tokens - 1u)) / params.sharing * params.blocks;
 

@@ -31,16 +31,22 @@ struct Params {
 var<workgroup> partial: array<f32, 256>;
 
 @compute @workgroup_size(32 * SLICES)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) size: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
     let lane = thread % 32u;
     let slice = thread / 32u;
     let pair = workgroup.y;
     let groups = (params.rows + 31u) / 32u;
-    let group = workgroup.x * ROWS;
+    let group = (workgroup.z * size.x + workgroup.x) * ROWS;
     var base = 0u;
     @if(experts) {
         base = chosen[pair] * groups;
     }
+    // Nothing of this part of the weights is wanted here.
+    if group >= groups || base + group >= params.end_group || base + group + ROWS <= params.first_group { return; }
     let x_row = pair / params.sharing * params.blocks;
 
     var sums: array<f32, ROWS>;

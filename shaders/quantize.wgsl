@@ -10,15 +10,20 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> scales: array<vec2<f32>>; // [blocks]: scale, scale * sum of the bytes
 
 @compute @workgroup_size(32)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(num_workgroups) size: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let block = (workgroup.y * size.x + workgroup.x) * 32u + lane;
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) size: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let block = (workgroup.z * size.x + workgroup.x) * 32u + lane;
     if block >= params.blocks { return; }
     var largest = vec4(0.0);
     for (var i = 0u; i < 8u; i++) {
         largest = max(largest, abs(x[block * 8u + i]));
     }
     let scale = max(max(largest.x, largest.y), max(largest.z, largest.w)) / 127.0;
-    let inverse = select(1.0 / scale, 0.0, scale == 0.0);
+    // The reciprocal of a subnormal overflows: such a block is zero.
+    let inverse = select(1.0 / scale, 0.0, scale < 1e-37);
     var words: array<u32, 8>;
     var sum = vec4(0);
     for (var i = 0u; i < 8u; i++) {

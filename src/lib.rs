@@ -11,6 +11,8 @@ mod kv_cache;
 mod layers;
 mod models;
 mod packing;
+#[cfg(test)]
+mod reference;
 mod rope;
 pub mod sampler;
 mod session;

@@ -1,7 +1,7 @@
 //! Matrix products: `matvec` for one token (or its chosen experts), `matmul` for many.
 
 use super::matrix::{Matrix, is_quantized};
-use super::{KernelChoice, TILE, params, u32_of};
+use super::{KernelChoice, TILE, in_planes, params, u32_of};
 use crate::gpu::{Dispatch, Recorder, Shader, Slice};
 use crate::packing::GROUP_ROWS;
 
@@ -130,11 +130,12 @@ impl Call<'_> {
             (None, _) => rows,
         };
         let per_workgroup = if !many && self.choice.cooperative { 1 } else { ROWS_PER_LANE };
+        let (x_groups, planes) = in_planes(groups.div_ceil(per_workgroup));
         r.dispatch(Dispatch {
             shader,
             params: self.params.bytes(),
             bindings,
-            groups: [u32_of(groups.div_ceil(per_workgroup)), u32_of(y_groups), 1],
+            groups: [x_groups, u32_of(y_groups), planes],
             weight_bytes: self.weight_bytes,
         });
     }

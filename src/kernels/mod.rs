@@ -14,6 +14,8 @@ mod rms_norm;
 mod rope_append;
 mod router;
 mod swiglu;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use add_bias::add_bias;
 pub(crate) use argmax::argmax;
@@ -63,6 +65,13 @@ pub(crate) struct KernelChoice {
 impl KernelChoice {
     /// f32 activations, one lane per row: runs everywhere and is the yardstick of the others.
     pub(crate) const EXACT: Self = Self { bytes: false, cooperative: false, tiled: false };
+}
+
+/// x and z of a dispatch of this many workgroups in a row, which are spread over planes where a dimension holds fewer: WebGPU
+/// guarantees 65,535. The shader counts `workgroup.z * size.x + workgroup.x` and stops behind the last.
+fn in_planes(workgroups: usize) -> (u32, u32) {
+    let planes = workgroups.div_ceil(65_535).max(1);
+    (u32_of(workgroups.div_ceil(planes)), u32_of(planes))
 }
 
 fn u32_of(value: usize) -> u32 {

@@ -1,0 +1,11 @@
+//! Every kernel on a real adapter against its CPU twin in `reference`. Outputs are poisoned before each run, so that an
+//! element that was not written, or written where it should not be, is seen.
+
+mod attention;
+mod embed;
+mod harness;
+mod layers;
+mod product;
+mod rope_append;
+mod routing;
+mod weights;
