@@ -28,6 +28,6 @@ pub(crate) use matmul::matmul;
 pub(crate) use moe_group::{NONE, moe_group};
 pub(crate) use quantize::{Quantized, quantize};
 pub(crate) use rms_norm::rms_norm;
-pub(crate) use rope_append::{Order, Rope, Rotated, rope_append};
+pub(crate) use rope_append::{Order, Rope, rope_append};
 pub(crate) use router::{Score, router};
 pub(crate) use swiglu::swiglu;

@@ -282,14 +282,15 @@ fn more_rows_than_workgroups_in_a_dimension() {
 
 #[test]
 fn one_wrong_quant_is_noticed() {
-    for (product, at) in [(plain(DType::Q4_1, 33, 96, 1), 300), (routed(DType::Q6K, 5, 256, 3, 5, 1), 900)] {
+    for product in [plain(DType::Q4_1, 33, 96, 1), routed(DType::Q6K, 5, 256, 3, 5, 1)] {
         let dtype = product.layout.dtype;
         let stack = product.experts.map_or(1, |(n, _)| n);
         let mut raw = random_weights(dtype, stack * product.layout.rows * product.layout.cols, &mut Random(3));
         let w = values(dtype, &raw);
         product.compare_with(&raw, &w).unwrap();
-        for byte in raw.chunks_exact_mut(dtype.block_bytes()) {
-            byte[at % 16 + 16] ^= 8;
+        // In every expert, because not all are chosen.
+        for block in raw.chunks_exact_mut(dtype.block_bytes()) {
+            block[7] ^= 8;
         }
         assert!(product.compare_with(&raw, &w).is_err(), "{product:?}");
     }
