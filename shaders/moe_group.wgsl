@@ -1,19 +1,19 @@
-// Sorts (token, rank) pairs by expert into tiles of TILE pairs, in the order of the pairs, so that a tile's weights are
+// Sorts (token, rank) pairs by expert into tiles, in the order of the pairs, so that a tile's weights are
 // read once for all of its tokens. One workgroup; each lane serves some experts.
 
 struct Params {
     pairs: u32,   // tokens * k
     experts: u32, // at most 1024
-    tiles: u32,   // tiles there is room for: at least pairs / TILE + experts
+    tile: u32,    // pairs in a tile
+    tiles: u32,   // tiles there is room for: at least pairs / tile + min(experts, pairs)
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> ids: array<u32>; // [pairs] chosen expert
 @group(0) @binding(2) var<storage, read_write> tile_expert: array<u32>; // [tiles], NONE behind the last one
-@group(0) @binding(3) var<storage, read_write> tile_pairs: array<u32>; // [tiles, TILE], NONE where a tile is not full
+@group(0) @binding(3) var<storage, read_write> tile_pairs: array<u32>; // [tiles, tile], NONE where a tile is not full
 
 const THREADS: u32 = 64u;
-const TILE: u32 = 4u;
 const NONE: u32 = 0xffffffffu;
 var<workgroup> first_tile: array<u32, 1025>;
 
@@ -24,7 +24,7 @@ fn main(@builtin(local_invocation_index) thread: u32) {
         for (var p = 0u; p < params.pairs; p++) {
             count += u32(ids[p] == e);
         }
-        first_tile[e] = (count + TILE - 1u) / TILE;
+        first_tile[e] = (count + params.tile - 1u) / params.tile;
     }
     workgroupBarrier();
     if thread == 0u {
@@ -38,8 +38,8 @@ fn main(@builtin(local_invocation_index) thread: u32) {
     }
     workgroupBarrier();
     for (var e = thread; e < params.experts; e += THREADS) {
-        var slot = first_tile[e] * TILE;
-        let end = first_tile[e + 1u] * TILE;
+        var slot = first_tile[e] * params.tile;
+        let end = first_tile[e + 1u] * params.tile;
         for (var p = 0u; p < params.pairs; p++) {
             if ids[p] == e {
                 tile_pairs[slot] = p;

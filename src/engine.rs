@@ -11,6 +11,7 @@ use crate::layers::Dims;
 use crate::models::{Loader, Model, ModelInfo, architecture};
 use crate::session::Session;
 use crate::tokenizer::Tokenizer;
+use crate::tuning;
 use crate::weights::{Checkpoint, Format, WeightSource};
 use crate::{Error, Result};
 
@@ -106,16 +107,14 @@ impl Engine {
         let mut loader = Loader::new(gpu, &checkpoint, context, &mut on_read);
         let model = architecture.load(&mut loader).await?;
         gpu.flush();
+        let choice = tuning::choose(gpu, &info, options.precision).await?;
         let loaded = Loaded {
             gpu: Arc::clone(gpu),
             model,
             dims: architecture.dims(),
             context,
             precision: options.precision,
-            choice: match options.precision {
-                Precision::Exact => KernelChoice::EXACT,
-                Precision::Fast => KernelChoice { bytes: true, ..KernelChoice::EXACT },
-            },
+            choice,
             prefill_chunk: options.prefill_chunk.clamp(1, 512),
             info,
             tokenizer,
@@ -157,6 +156,12 @@ impl Engine {
     #[must_use]
     pub fn gpu(&self) -> &Arc<Gpu> {
         &self.loaded.gpu
+    }
+
+    /// The kernels that were chosen for matrix products by measuring them, in words.
+    #[must_use]
+    pub fn kernels(&self) -> String {
+        self.loaded.choice.to_string()
     }
 
     /// Positions that a session can hold.

@@ -17,6 +17,7 @@ mod rope;
 pub mod sampler;
 mod session;
 pub mod tokenizer;
+mod tuning;
 pub mod weights;
 
 pub use engine::{Engine, EngineOptions, LoadProgress, Precision};

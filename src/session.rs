@@ -78,7 +78,7 @@ impl Session {
         let f32 = engine.precision == Precision::Exact;
         let kv = KvCache::new(gpu, dims.layers, dims.kv_heads, dims.head_dim, engine.context, f32)?;
         let rows = LOGIT_ROWS.min(engine.prefill_chunk);
-        let scratch = Scratch::new(gpu, dims, engine.prefill_chunk, rows)?;
+        let scratch = Scratch::new(gpu, dims, engine.choice.matmul, engine.prefill_chunk, rows)?;
         let routing = 8 * dims.moe_layers * dims.chosen * engine.prefill_chunk;
         let staging = gpu.staging((4 * rows * dims.vocab).max(routing) as u64)?;
         Ok(Self { scratch, kv, staging, programs: HashMap::new(), tokens: Vec::new(), counters: Counters::default(), engine })

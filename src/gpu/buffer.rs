@@ -23,10 +23,6 @@ impl Buffer {
         self.raw.size()
     }
 
-    pub(crate) fn label(&self) -> &'static str {
-        self.label
-    }
-
     pub(crate) fn slice(&self, offset: u64, size: u64) -> Slice {
         debug_assert!(offset + size <= self.size(), "{}: {offset}+{size} of {}", self.label, self.size());
         Slice { buffer: self.clone(), offset, size }
@@ -46,16 +42,12 @@ impl Slice {
     /// `count` 32-bit words of it, from word `first` on.
     pub(crate) fn words(&self, first: usize, count: usize) -> Self {
         let (offset, size) = (4 * first as u64, 4 * count as u64);
-        debug_assert!(offset + size <= self.size, "{}: words {first}+{count} of {} bytes", self.label(), self.size);
+        debug_assert!(offset + size <= self.size, "{}: words {first}+{count} of {} bytes", self.buffer.label, self.size);
         Self { buffer: self.buffer.clone(), offset: self.offset + offset, size }
     }
 
     pub(crate) fn size(&self) -> u64 {
         self.size
-    }
-
-    pub(crate) fn label(&self) -> &'static str {
-        self.buffer.label
     }
 }
 

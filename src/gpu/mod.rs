@@ -16,4 +16,4 @@ pub use caps::Caps;
 pub use device::{Gpu, GpuOptions};
 pub(crate) use program::Program;
 pub(crate) use record::{Dispatch, Recorder, Recording};
-pub(crate) use shader::{Shader, Source};
+pub(crate) use shader::Shader;

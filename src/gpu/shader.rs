@@ -26,6 +26,7 @@ sources![
     "combine",
     "embed",
     "matmul",
+    "matmul_tiled",
     "matvec",
     "moe_group",
     "quantize",
@@ -35,17 +36,13 @@ sources![
     "swiglu",
 ];
 
-/// A kernel's source module; its name is the kernel's name everywhere.
-pub(crate) type Source = &'static str;
-
-/// A variant of a kernel: its source, the conditions that are on, and values for `const` declarations.
+/// A variant of a kernel: its source module, whose name is the kernel's name everywhere, and the conditions that are on.
 ///
 /// Two equal shaders are one pipeline.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Shader {
-    source: Source,
+    source: &'static str,
     conditions: BTreeSet<&'static str>,
-    overrides: Vec<(&'static str, u32)>,
 }
 
 pub(super) struct Pipeline {
@@ -54,8 +51,8 @@ pub(super) struct Pipeline {
 }
 
 impl Shader {
-    pub(crate) fn new(source: Source) -> Self {
-        Self { source, conditions: BTreeSet::new(), overrides: Vec::new() }
+    pub(crate) fn new(source: &'static str) -> Self {
+        Self { source, conditions: BTreeSet::new() }
     }
 
     /// Turns a condition (`@if(name)`) on.
@@ -68,13 +65,6 @@ impl Shader {
     #[must_use]
     pub(crate) fn with_if(self, on: bool, condition: &'static str) -> Self {
         if on { self.with(condition) } else { self }
-    }
-
-    /// Gives an `override` of the shader its value at pipeline creation.
-    #[must_use]
-    pub(crate) fn set(mut self, name: &'static str, value: u32) -> Self {
-        self.overrides.push((name, value));
-        self
     }
 
     /// The kernel's name.
@@ -113,13 +103,12 @@ impl Pipeline {
         checks.force_loop_bounding = false;
         // SAFETY: bounds checks stay on, and a test asserts that no shader has a `loop` or `while` statement.
         let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
-        let constants: Vec<_> = shader.overrides.iter().map(|&(name, value)| (name, f64::from(value))).collect();
         let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(shader.label()),
             layout: None,
             module: &module,
             entry_point: None,
-            compilation_options: wgpu::PipelineCompilationOptions { constants: &constants, ..Default::default() },
+            compilation_options: wgpu::PipelineCompilationOptions::default(),
             cache: None,
         });
         if let Some(error) = super::device::resolved(scope.pop()) {

@@ -1,7 +1,7 @@
-//! Matrix products: `matvec` for one token (or its chosen experts), `matmul` for many.
+//! Matrix products: `matvec` for one token (or its chosen experts), `matmul` or `matmul_tiled` for many.
 
 use super::matrix::{Matrix, is_quantized};
-use super::{KernelChoice, TILE, in_planes, params, u32_of};
+use super::{KernelChoice, in_planes, params, u32_of};
 use crate::gpu::{Dispatch, Recorder, Shader, Slice};
 use crate::packing::GROUP_ROWS;
 
@@ -9,9 +9,6 @@ params! {
     rows: u32, blocks: u32, y_stride: u32, y_offset: u32, accumulate: u32,
     first_group: u32, end_group: u32, sharing: u32, tokens: u32,
 }
-
-/// Rows that a lane holds in the row-per-thread shapes, as in the shaders.
-const ROWS_PER_LANE: usize = 4;
 
 /// Rows of activations as floats, and as bytes where a kernel wanted them.
 #[derive(Clone, Debug)]
@@ -42,7 +39,8 @@ pub(crate) struct Pairs {
     pub(crate) sharing: usize,
     /// [pairs] chosen expert ids.
     pub(crate) chosen: Slice,
-    /// Tiles made by `moe_group`, used for more than one token: [tiles] expert, [tiles, TILE] pairs, and their number.
+    /// Tiles made by `moe_group` for the chosen kernel, used for more than one token: [tiles] expert, [tiles, tile] pairs, and
+    /// their number.
     pub(crate) tiles: Option<(Slice, Slice, usize)>,
 }
 
@@ -108,8 +106,12 @@ impl Call<'_> {
             Some(tiles) => tiles.is_some(),
         };
         let bytes = self.x.bytes.as_ref().filter(|_| is_quantized(self.w.layout.dtype));
-        let shader =
-            if many { Shader::new("matmul") } else { Shader::new("matvec").with_if(self.choice.cooperative, "cooperative") };
+        let KernelChoice { matvec, matmul } = self.choice;
+        let (shader, groups_per_workgroup) = if many {
+            (Shader::new(matmul.source()), matmul.groups())
+        } else {
+            (Shader::new("matvec").with_if(matvec.cooperative(), "cooperative"), matvec.groups())
+        };
         let shader = self.w.conditions().iter().fold(shader, |s, c| s.with(c));
         let shader = shader.with_if(bytes.is_some(), "i8").with_if(self.experts.is_some(), "experts");
         match bytes {
@@ -126,11 +128,10 @@ impl Call<'_> {
                 bindings.push((6, pairs.chosen.clone()));
                 rows
             }
-            (None, _) if many => rows.div_ceil(TILE),
+            (None, _) if many => rows.div_ceil(matmul.tile()),
             (None, _) => rows,
         };
-        let per_workgroup = if !many && self.choice.cooperative { 1 } else { ROWS_PER_LANE };
-        let (x_groups, planes) = in_planes(groups.div_ceil(per_workgroup));
+        let (x_groups, planes) = in_planes(groups.div_ceil(groups_per_workgroup));
         r.dispatch(Dispatch {
             shader,
             params: self.params.bytes(),

@@ -4,6 +4,7 @@
 mod add_bias;
 mod argmax;
 mod attention;
+mod choice;
 mod combine;
 mod embed;
 mod matmul;
@@ -20,11 +21,12 @@ mod tests;
 pub(crate) use add_bias::add_bias;
 pub(crate) use argmax::argmax;
 pub(crate) use attention::{AttentionShape, AttentionSlices, MAX_HEAD_DIM, attention};
+pub(crate) use choice::{KernelChoice, Matmul, Matvec};
 pub(crate) use combine::combine;
 pub(crate) use embed::embed;
 pub(crate) use matmul::{Activations, Output, Pairs, expert_matmul, matmul};
 pub(crate) use matrix::{Matrix, Part, is_quantized};
-pub(crate) use moe_group::{MAX_EXPERTS, TILE, max_tiles, moe_group};
+pub(crate) use moe_group::{MAX_EXPERTS, max_tiles, moe_group};
 pub(crate) use quantize::quantize;
 pub(crate) use rms_norm::rms_norm;
 pub(crate) use rope_append::{FINE_POSITIONS, RopeShape, RopeSlices, Rotate, rope_append};
@@ -50,22 +52,6 @@ macro_rules! params {
     };
 }
 use params;
-
-/// How matrix products are computed. Measured per adapter, never derived from its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct KernelChoice {
-    /// Multiply bytes with quantised weights (activations quantised in blocks of 32) instead of floats.
-    pub(crate) bytes: bool,
-    /// One token: several lanes share a row instead of one lane holding several rows.
-    pub(crate) cooperative: bool,
-    /// Many tokens: tiles of weights in workgroup memory instead of rows in registers.
-    pub(crate) tiled: bool,
-}
-
-impl KernelChoice {
-    /// f32 activations, one lane per row: runs everywhere and is the yardstick of the others.
-    pub(crate) const EXACT: Self = Self { bytes: false, cooperative: false, tiled: false };
-}
 
 /// x and z of a dispatch of this many workgroups in a row, which are spread over planes where a dimension holds fewer: WebGPU
 /// guarantees 65,535. The shader counts `workgroup.z * size.x + workgroup.x` and stops behind the last.

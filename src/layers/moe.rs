@@ -35,8 +35,9 @@ impl Moe {
 
         let tiles = (tokens > 1).then(|| {
             let (tile_expert, tile_pairs) = &scratch.tiles;
-            moe_group(&mut p.r, ids, tile_expert, tile_pairs, pairs, self.experts);
-            (tile_expert.clone(), tile_pairs.clone(), max_tiles(pairs, self.experts))
+            let tile = p.choice.matmul.tile();
+            moe_group(&mut p.r, ids, tile_expert, tile_pairs, pairs, self.experts, tile);
+            (tile_expert.clone(), tile_pairs.clone(), max_tiles(pairs, self.experts, tile))
         });
         let into = Pairs { count: pairs, sharing: self.chosen, chosen: ids.clone(), tiles };
         self.gate_up.record_experts(p, &h, &into, &s.gate_up, self.gate_up.rows);

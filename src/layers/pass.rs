@@ -25,7 +25,9 @@ impl Pass<'_> {
         bytes: &ByteBuffers,
         readers: &[&Linear],
     ) -> Activations {
-        let wanted = self.choice.bytes && readers.iter().any(|linear| linear.is_quantized());
+        // One row is multiplied by matvec, and so are the few pairs of a single token.
+        let bytes_multiplied = if self.tokens > 1 && rows > 1 { self.choice.matmul.bytes() } else { self.choice.matvec.bytes() };
+        let wanted = bytes_multiplied && readers.iter().any(|linear| linear.is_quantized());
         if wanted {
             quantize(&mut self.r, floats, &bytes.0, &bytes.1, rows * cols.div_ceil(32));
         }

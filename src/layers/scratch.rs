@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::gpu::{Gpu, Slice};
-use crate::kernels::{TILE, max_tiles};
+use crate::kernels::{Matmul, max_tiles};
 
 /// The sizes that a model's layers need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,15 +67,15 @@ pub(crate) struct MoeScratch {
     pub(crate) router_logits: Slice,
     /// For each MoE layer [tokens, k] ids and weights: kept until the pass is over, for whoever wants to know.
     pub(crate) routing: Vec<(Slice, Slice)>,
-    /// [tiles] and [tiles, TILE] of `moe_group`.
+    /// [tiles] and [tiles, tile] of `moe_group`.
     pub(crate) tiles: (Slice, Slice),
     /// [tokens, k, hidden]: outputs of the chosen experts.
     pub(crate) parts: Slice,
 }
 
 impl Scratch {
-    /// For passes of up to `tokens` tokens, with logits for up to `head_rows` of them.
-    pub(crate) fn new(gpu: &Gpu, dims: &Dims, tokens: usize, head_rows: usize) -> Result<Self> {
+    /// For passes of up to `tokens` tokens computed by `matmul`, with logits for up to `head_rows` of them.
+    pub(crate) fn new(gpu: &Gpu, dims: &Dims, matmul: Matmul, tokens: usize, head_rows: usize) -> Result<Self> {
         let words = |label, words: usize| Ok::<_, crate::Error>(gpu.storage(label, 4 * words as u64)?.whole());
         let padded = |cols: usize| cols.next_multiple_of(32);
         let bytes = |elements: usize| Ok::<_, crate::Error>((words("bytes", elements / 4)?, words("scales", elements / 16)?));
@@ -84,13 +84,13 @@ impl Scratch {
         let expert_rows = if dims.moe_layers > 0 { tokens * dims.chosen } else { 0 };
         let inner = (tokens * padded(dims.inner)).max(expert_rows * padded(dims.expert_inner));
         let moe = (dims.moe_layers > 0).then(|| {
-            let tiles = max_tiles(expert_rows, dims.experts);
+            let tiles = max_tiles(expert_rows, dims.experts, matmul.tile());
             Ok::<_, crate::Error>(MoeScratch {
                 router_logits: words("router_logits", tokens * dims.experts)?,
                 routing: (0..dims.moe_layers)
                     .map(|_| Ok((words("expert_ids", expert_rows)?, words("expert_weights", expert_rows)?)))
                     .collect::<Result<_>>()?,
-                tiles: (words("tile_expert", tiles)?, words("tile_pairs", tiles * TILE)?),
+                tiles: (words("tile_expert", tiles)?, words("tile_pairs", tiles * matmul.tile())?),
                 parts: words("expert_parts", expert_rows * padded(dims.hidden))?,
             })
         });

@@ -17,7 +17,7 @@ const FLUSH_BYTES: u64 = 32 << 20;
 const BINDING_ALIGNMENT: u64 = 256;
 
 /// Told how many bytes of the checkpoint have been read.
-pub(crate) type OnProgress<'a> = &'a mut (dyn FnMut(u64) + Send);
+type OnProgress<'a> = &'a mut (dyn FnMut(u64) + Send);
 
 pub(crate) struct Loader<'a> {
     gpu: &'a Gpu,

@@ -10,7 +10,7 @@ mod loader;
 mod names;
 
 pub use info::ModelInfo;
-pub(crate) use loader::{Loader, OnProgress};
+pub(crate) use loader::Loader;
 
 use crate::Result;
 use crate::config::ConfigReader;

@@ -3,20 +3,16 @@
 use super::harness::{POISON, Random, as_floats, close, floats, padded, poisoned, rows, run, words};
 use super::weights::{matrix, odd_columns, random_weights, values};
 use crate::gpu::Recorder;
-use crate::kernels::{Activations, KernelChoice, Output, Pairs, TILE, expert_matmul, is_quantized, matmul, max_tiles};
+use crate::kernels::{Activations, KernelChoice, Matmul, Matvec, Output, Pairs, expert_matmul, is_quantized, matmul, max_tiles};
 use crate::packing::Layout;
 use crate::reference::{self, NONE};
 use crate::weights::DType;
-
-const COOPERATIVE: KernelChoice = KernelChoice { cooperative: true, ..KernelChoice::EXACT };
 
 /// One product. [`plain`] and [`routed`] make the ordinary ones.
 #[derive(Clone, Debug)]
 struct Product {
     layout: Layout,
     choice: KernelChoice,
-    /// Activations as bytes.
-    i8: bool,
     tokens: usize,
     /// Experts in the stack and chosen for a token.
     experts: Option<(usize, usize)>,
@@ -33,8 +29,7 @@ struct Product {
 fn plain(dtype: DType, rows: usize, cols: usize, tokens: usize) -> Product {
     Product {
         layout: Layout::new(dtype, rows, cols),
-        choice: KernelChoice::EXACT,
-        i8: false,
+        choice: KernelChoice::PLAIN,
         tokens,
         experts: None,
         shared_input: true,
@@ -49,7 +44,23 @@ fn routed(dtype: DType, rows: usize, cols: usize, tokens: usize, experts: usize,
     Product { experts: Some((experts, k)), ..plain(dtype, rows, cols, tokens) }
 }
 
+/// Every kernel that multiplies weights of a format by this many tokens.
+fn kernels(dtype: DType, tokens: usize) -> Vec<KernelChoice> {
+    let plain = KernelChoice::PLAIN;
+    let all: Vec<_> = if tokens == 1 {
+        Matvec::ALL.map(|matvec| KernelChoice { matvec, ..plain }).into()
+    } else {
+        Matmul::ALL.map(|matmul| KernelChoice { matmul, ..plain }).into()
+    };
+    all.into_iter().filter(|c| is_quantized(dtype) || !(c.matvec.bytes() || c.matmul.bytes())).collect()
+}
+
 impl Product {
+    /// Activations as bytes.
+    fn i8(&self) -> bool {
+        if self.tokens == 1 { self.choice.matvec.bytes() } else { self.choice.matmul.bytes() }
+    }
+
     /// Random operands.
     fn compare(&self) -> Result<(), String> {
         let mut random = Random(self.layout.rows as u64 * 1000 + self.tokens as u64);
@@ -115,7 +126,7 @@ impl Product {
     fn activations(&self, x: &[f32]) -> (Activations, Vec<f32>) {
         let (cols, stride) = (self.layout.cols, 32 * self.layout.blocks());
         let x = padded(x, cols, stride);
-        if !self.i8 {
+        if !self.i8() {
             let back = x.chunks_exact(stride).flat_map(|row| row[..cols].to_vec()).collect();
             return (Activations { floats: floats(&x), bytes: None }, back);
         }
@@ -133,12 +144,13 @@ impl Product {
             return matmul(recorder, self.choice, &w, x, self.tokens, out);
         };
         let tiles = (self.tokens > 1).then(|| {
-            let tiles = reference::moe_group(ids, experts as u32, TILE);
-            let room = max_tiles(ids.len(), experts);
+            let tile = self.choice.matmul.tile();
+            let tiles = reference::moe_group(ids, experts as u32, tile);
+            let room = max_tiles(ids.len(), experts, tile);
             let mut tile_expert: Vec<u32> = tiles.iter().map(|t| t.0).collect();
             let mut tile_pairs: Vec<u32> = tiles.into_iter().flat_map(|t| t.1).collect();
             tile_expert.resize(room, NONE);
-            tile_pairs.resize(room * TILE, POISON);
+            tile_pairs.resize(room * tile, POISON);
             (words(&tile_expert), words(&tile_pairs), room)
         });
         let sharing = if self.shared_input { k } else { 1 };
@@ -146,16 +158,11 @@ impl Product {
         expert_matmul(recorder, self.choice, &w, x, &pairs, out);
     }
 
-    /// The product as it is, with byte activations where the format has them, and in the cooperative shape.
+    /// The product by every kernel that can compute it.
     fn check_all(&self) {
-        for i8 in [false, true] {
-            for choice in [KernelChoice::EXACT, COOPERATIVE] {
-                if (i8 && !is_quantized(self.layout.dtype)) || (choice.cooperative && self.tokens > 1) {
-                    continue;
-                }
-                let product = Self { i8, choice, ..self.clone() };
-                product.compare().unwrap_or_else(|e| panic!("{product:?}: {e}"));
-            }
+        for choice in kernels(self.layout.dtype, self.tokens) {
+            let product = Self { choice, ..self.clone() };
+            product.compare().unwrap_or_else(|e| panic!("{product:?}: {e}"));
         }
     }
 }
@@ -249,11 +256,11 @@ fn extreme_blocks() {
     for dtype in DType::ALL.into_iter().filter(|&d| d != DType::F32) {
         let raw = golden.tensor(&format!("{dtype}.raw")).unwrap().data();
         let w: Vec<f32> = bytemuck::pod_collect_to_vec(golden.tensor(&format!("{dtype}.f32")).unwrap().data());
-        for (tokens, choice, i8) in
-            [(1, KernelChoice::EXACT, false), (1, COOPERATIVE, false), (5, KernelChoice::EXACT, false), (5, COOPERATIVE, true)]
-        {
-            let product = Product { choice, i8: i8 && is_quantized(dtype), ..plain(dtype, 24, 512, tokens) };
-            product.compare_with(raw, &w).unwrap_or_else(|e| panic!("{product:?}: {e}"));
+        for tokens in [1, 5] {
+            for choice in kernels(dtype, tokens) {
+                let product = Product { choice, ..plain(dtype, 24, 512, tokens) };
+                product.compare_with(raw, &w).unwrap_or_else(|e| panic!("{product:?}: {e}"));
+            }
         }
     }
 }
@@ -268,7 +275,7 @@ fn more_rows_than_workgroups_in_a_dimension() {
     let w = matrix(layout, &raw, &[]);
     let x = random.floats(32, 1.0);
     let expected = reference::matmul(&values(DType::Q4_0, &pattern), &x, 32);
-    for choice in [KernelChoice::EXACT, COOPERATIVE] {
+    for choice in kernels(DType::F32, 1) {
         let y = poisoned(layout.rows);
         let out = Output { y: y.clone(), stride: layout.rows, offset: 0, accumulate: false };
         let mut recorder = Recorder::default();

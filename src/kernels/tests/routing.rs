@@ -2,7 +2,7 @@
 
 use super::harness::{Random, as_floats, close, floats, poisoned, run, words};
 use crate::gpu::Recorder;
-use crate::kernels::{MAX_EXPERTS, RouterScore, TILE, max_tiles, moe_group, router};
+use crate::kernels::{MAX_EXPERTS, RouterScore, max_tiles, moe_group, router};
 use crate::reference::{self, NONE, Score};
 
 const SCORES: [(RouterScore, Score); 3] = [
@@ -73,11 +73,11 @@ fn logits_that_are_no_numbers_choose_valid_experts() {
     assert!(ids.iter().all(|&id| id < 5), "{ids:?}");
 }
 
-fn group(ids: &[u32], experts: usize) -> (Vec<u32>, Vec<u32>) {
-    let room = max_tiles(ids.len(), experts);
-    let (tile_expert, tile_pairs) = (poisoned(room), poisoned(room * TILE));
+fn group(ids: &[u32], experts: usize, tile: usize) -> (Vec<u32>, Vec<u32>) {
+    let room = max_tiles(ids.len(), experts, tile);
+    let (tile_expert, tile_pairs) = (poisoned(room), poisoned(room * tile));
     let mut recorder = Recorder::default();
-    moe_group(&mut recorder, &words(ids), &tile_expert, &tile_pairs, ids.len(), experts);
+    moe_group(&mut recorder, &words(ids), &tile_expert, &tile_pairs, ids.len(), experts, tile);
     let [tile_expert, tile_pairs] = run(recorder, [&tile_expert, &tile_pairs]);
     (tile_expert, tile_pairs)
 }
@@ -90,9 +90,9 @@ fn pairs_are_grouped_by_expert() {
             let spread: Vec<u32> = (0..pairs).map(|_| random.below(experts) as u32).collect();
             let one = vec![experts as u32 - 1; pairs];
             let each: Vec<u32> = (0..pairs).map(|p| (p % experts) as u32).collect();
-            for ids in [spread, one, each] {
-                let (tile_expert, tile_pairs) = group(&ids, experts);
-                let tiles = reference::moe_group(&ids, experts as u32, TILE);
+            for (ids, tile) in [spread, one, each].into_iter().flat_map(|ids| [(ids.clone(), 4), (ids, 32)]) {
+                let (tile_expert, tile_pairs) = group(&ids, experts, tile);
+                let tiles = reference::moe_group(&ids, experts as u32, tile);
                 let (expected, behind) = tile_expert.split_at(tiles.len());
                 assert_eq!(expected, tiles.iter().map(|t| t.0).collect::<Vec<_>>(), "{experts} experts, {ids:?}");
                 assert!(behind.iter().all(|&e| e == NONE), "{experts} experts, {ids:?}: {behind:?}");
@@ -105,6 +105,6 @@ fn pairs_are_grouped_by_expert() {
 
 #[test]
 fn a_moved_pair_is_noticed() {
-    let tiles = reference::moe_group(&[1, 0, 1], 5, TILE);
-    assert_ne!(group(&[1, 1, 0], 5).1[..8], tiles.into_iter().flat_map(|t| t.1).collect::<Vec<_>>());
+    let tiles = reference::moe_group(&[1, 0, 1], 5, 4);
+    assert_ne!(group(&[1, 1, 0], 5, 4).1[..8], tiles.into_iter().flat_map(|t| t.1).collect::<Vec<_>>());
 }

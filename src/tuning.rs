@@ -1,0 +1,128 @@
+//! Choosing kernels by measuring them on the adapter at hand, at the model's own width and format.
+
+use std::time::Duration;
+
+use web_time::Instant;
+
+use crate::engine::Precision;
+use crate::gpu::{Buffer, Gpu, Program, Recorder, Slice};
+use crate::kernels::{Activations, KernelChoice, Matmul, Matrix, Matvec, Output, Part, is_quantized, matmul, quantize};
+use crate::models::ModelInfo;
+use crate::packing::{GROUP_ROWS, Layout};
+use crate::weights::DType;
+use crate::{Error, Result};
+
+/// Models below this size are not worth measuring for: any kernel computes them in no time.
+const SMALLEST_MODEL: u64 = 32 << 20;
+/// Packed bytes of the matrix that is measured: more than a cache line of every lane, less than a second on a slow CPU.
+const MATRIX_BYTES: u64 = 2 << 20;
+/// Tokens of the product of many tokens.
+const TOKENS: usize = 32;
+/// A measurement shorter than this says more about the submission than about the kernel.
+const SHORTEST: Duration = Duration::from_millis(3);
+/// The most repetitions of a kernel in one measurement.
+const MOST: usize = 256;
+
+/// The fastest kernels for a model on an adapter. `Exact` only chooses among those with f32 activations.
+pub(crate) async fn choose(gpu: &Gpu, info: &ModelInfo, precision: Precision) -> Result<KernelChoice> {
+    let Some(dtype) = main_format(info).filter(|_| info.weight_bytes >= SMALLEST_MODEL) else {
+        return Ok(KernelChoice::PLAIN);
+    };
+    let bench = Bench::new(gpu, dtype, info.hidden)?;
+    let bytes = precision == Precision::Fast && is_quantized(dtype);
+    let mut choice = KernelChoice::PLAIN;
+    let mut fastest = Duration::MAX;
+    for matvec in Matvec::ALL.into_iter().filter(|k| bytes || !k.bytes()) {
+        let time = bench.time(KernelChoice { matvec, ..choice }, 1, fastest).await?;
+        if time < fastest {
+            (choice.matvec, fastest) = (matvec, time);
+        }
+    }
+    fastest = Duration::MAX;
+    for matmul in Matmul::ALL.into_iter().filter(|k| bytes || !k.bytes()) {
+        let time = bench.time(KernelChoice { matmul, ..choice }, TOKENS, fastest).await?;
+        if time < fastest {
+            (choice.matmul, fastest) = (matmul, time);
+        }
+    }
+    Ok(choice)
+}
+
+/// The format that most of the weights have.
+fn main_format(info: &ModelInfo) -> Option<DType> {
+    let (name, _) = info.formats.iter().max_by_key(|(_, elements)| **elements)?;
+    DType::ALL.into_iter().find(|dtype| dtype.name() == name)
+}
+
+/// A matrix of zeros in a format, and activations to multiply it by. The time of a product does not depend on the values.
+struct Bench<'a> {
+    gpu: &'a Gpu,
+    matrix: Matrix,
+    floats: Slice,
+    bytes: (Slice, Slice),
+    y: Slice,
+    staging: Buffer,
+}
+
+impl<'a> Bench<'a> {
+    fn new(gpu: &'a Gpu, dtype: DType, cols: usize) -> Result<Self> {
+        let cols = cols.next_multiple_of(dtype.block_len());
+        let group = Layout::new(dtype, GROUP_ROWS, cols);
+        let groups = usize::try_from(MATRIX_BYTES / group.bytes()).unwrap_or(1).max(1);
+        let layout = Layout::new(dtype, groups * GROUP_ROWS, cols);
+        let storage = |bytes: usize| Ok::<_, Error>(gpu.storage("tuning", bytes as u64)?.whole());
+        let quants = storage(4 * groups * layout.group_quants())?;
+        let side = (layout.group_side() > 0).then(|| storage(4 * groups * layout.group_side())).transpose()?;
+        let elements = TOKENS * layout.blocks() * 32;
+        Ok(Self {
+            gpu,
+            floats: storage(4 * elements)?,
+            bytes: (storage(elements)?, storage(elements / 4)?),
+            y: storage(4 * TOKENS * layout.rows)?,
+            staging: gpu.staging(4)?,
+            matrix: Matrix { layout, parts: vec![Part { first_group: 0, end_group: groups, quants, side }] },
+        })
+    }
+
+    /// Time of one product of `tokens` tokens, its quantisation included; gives up early on what is far from `fastest`.
+    async fn time(&self, choice: KernelChoice, tokens: usize, fastest: Duration) -> Result<Duration> {
+        let mut repetitions = 1;
+        self.run(&self.program(choice, tokens, 1)?).await?;
+        loop {
+            let program = self.program(choice, tokens, repetitions)?;
+            let mut best = Duration::MAX;
+            for _ in 0..3 {
+                best = best.min(self.run(&program).await?);
+                if best / repetitions as u32 / 2 > fastest {
+                    break;
+                }
+            }
+            if best >= SHORTEST || repetitions >= MOST {
+                return Ok(best / repetitions as u32);
+            }
+            repetitions *= 4;
+        }
+    }
+
+    fn program(&self, choice: KernelChoice, tokens: usize, repetitions: usize) -> Result<Program> {
+        let mut r = Recorder::default();
+        let wanted = if tokens > 1 { choice.matmul.bytes() } else { choice.matvec.bytes() };
+        let x = Activations { floats: self.floats.clone(), bytes: wanted.then(|| self.bytes.clone()) };
+        let out = Output { y: self.y.clone(), stride: self.matrix.layout.rows, offset: 0, accumulate: false };
+        for _ in 0..repetitions {
+            if wanted {
+                quantize(&mut r, &self.floats, &self.bytes.0, &self.bytes.1, tokens * self.matrix.layout.blocks());
+            }
+            matmul(&mut r, choice, &self.matrix, &x, tokens, &out);
+        }
+        r.copy(self.y.words(0, 1), self.staging.whole().words(0, 1));
+        self.gpu.prepare(&r.finish())
+    }
+
+    async fn run(&self, program: &Program) -> Result<Duration> {
+        let begin = Instant::now();
+        self.gpu.run(program)?;
+        self.gpu.read(&self.staging, 4).await?;
+        Ok(begin.elapsed())
+    }
+}
