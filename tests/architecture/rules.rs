@@ -21,8 +21,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("layers", &["kernels", "kv_cache", "gpu"]),
     ("models", &["layers", "kernels", "gpu", "weights", "config", "packing", "rope"]),
     ("session", &["engine", "models", "layers", "kernels", "kv_cache", "gpu", "sampler"]),
-    ("engine", &["session", "models", "layers", "kernels", "gpu", "weights", "tokenizer", "chat_template"]),
-    ("generate", &["engine", "session", "sampler", "tokenizer", "chat_template"]),
+    // Measures kernels as an engine would use them.
+    ("tuning", &["engine", "models", "kernels", "packing", "gpu", "weights"]),
+    ("engine", &["session", "tuning", "models", "layers", "kernels", "gpu", "weights", "tokenizer", "chat_template"]),
+    ("generate", &["session", "sampler", "tokenizer"]),
+    ("chat", &["engine", "session", "generate", "tokenizer", "chat_template"]),
     // Written from the mathematics: shares nothing with what it judges.
     ("reference", &[]),
 ];
@@ -32,9 +35,9 @@ const ARCHITECTURE_DEPENDENT: &[&str] = &["src/weights/source.rs", "src/gpu/read
 /// wgpu's unchecked calls, each with its reason beside it.
 const UNSAFE: &[&str] = &["src/gpu/shader.rs"];
 /// Shaders without a kernel file of their name: the file that dispatches them.
-const DISPATCHED_BY: &[(&str, &str)] = &[("matvec", "matmul")];
+const DISPATCHED_BY: &[(&str, &str)] = &[("matvec", "matmul"), ("matmul_tiled", "matmul")];
 /// Files in `src/kernels` that dispatch nothing.
-const KERNEL_HELPERS: &[&str] = &["mod", "matrix"];
+const KERNEL_HELPERS: &[&str] = &["mod", "matrix", "choice"];
 /// A file with one job fits on a few screens.
 const MOST_LINES: usize = 500;
 
