@@ -122,27 +122,19 @@ impl Sampler {
         }
     }
 
-    /// Fills `candidates` with what top-k, top-p and min-p leave, the likeliest first.
+    /// Fills `candidates` with what top-k, top-p and min-p leave.
     fn choose_candidates(&mut self, logits: &[f32], best: f32) {
         let options = &self.options;
         let possible = logits.iter().zip(0..).filter(|&(&logit, _)| logit > f32::NEG_INFINITY);
         self.candidates.clear();
         self.candidates.extend(possible.map(|(&logit, id)| Candidate { id, logit }));
-        let by_likelihood = |a: &Candidate, b: &Candidate| b.logit.total_cmp(&a.logit).then_with(|| a.id.cmp(&b.id));
         if options.top_k > 0 && options.top_k < self.candidates.len() {
-            self.candidates.select_nth_unstable_by(options.top_k - 1, by_likelihood);
+            take_likeliest(&mut self.candidates, options.top_k);
             self.candidates.truncate(options.top_k);
         }
-        self.candidates.sort_unstable_by(by_likelihood);
         if options.top_p < 1.0 {
-            let total: f64 = self.candidates.iter().map(|candidate| weight(candidate.logit, best, 1.0)).sum();
-            let wanted = f64::from(options.top_p) * total;
-            let mut reached = 0.0;
-            let enough = self.candidates.iter().position(|candidate| {
-                reached += weight(candidate.logit, best, 1.0);
-                reached >= wanted
-            });
-            self.candidates.truncate(enough.map_or(self.candidates.len(), |last| last + 1));
+            let nucleus = nucleus(&mut self.candidates, best, options.top_p);
+            self.candidates.truncate(nucleus);
         }
         if options.min_p > 0.0 {
             let least = f64::from(options.min_p);
@@ -166,6 +158,37 @@ impl Sampler {
             }
         }
         chosen
+    }
+}
+
+/// Moves the `count` likeliest candidates to the front, the likeliest first; among equals the lowest id.
+fn take_likeliest(candidates: &mut [Candidate], count: usize) {
+    let by_likelihood = |a: &Candidate, b: &Candidate| b.logit.total_cmp(&a.logit).then_with(|| a.id.cmp(&b.id));
+    if count < candidates.len() {
+        candidates.select_nth_unstable_by(count, by_likelihood);
+    }
+    let count = count.min(candidates.len());
+    candidates[..count].sort_unstable_by(by_likelihood);
+}
+
+/// How many of the likeliest candidates, which are moved to the front, reach the probability `top_p` together.
+fn nucleus(candidates: &mut [Candidate], best: f32, top_p: f32) -> usize {
+    let total: f64 = candidates.iter().map(|candidate| weight(candidate.logit, best, 1.0)).sum();
+    let wanted = f64::from(top_p) * total;
+    // Sorting everything costs more than the rest of the step; the nucleus is nearly always small.
+    let mut sorted = 256;
+    loop {
+        take_likeliest(candidates, sorted);
+        let mut reached = 0.0;
+        let enough = candidates.iter().take(sorted).position(|candidate| {
+            reached += weight(candidate.logit, best, 1.0);
+            reached >= wanted
+        });
+        match enough {
+            Some(last) => return last + 1,
+            None if sorted >= candidates.len() => return candidates.len(),
+            None => sorted *= 8,
+        }
     }
 }
 

@@ -13,10 +13,10 @@ struct Layout {
 }
 
 /// Indentation deeper than this is no layout but an attempt to fill the memory.
-const MAX_INDENT: usize = 64;
-/// Values nested deeper than this are refused before they exhaust the stack.
-const MAX_DEPTH: usize = 64;
+const MAX_INDENT: usize = 16;
 
+/// The caller has checked that `value` is neither large nor deeply nested.
+///
 /// `value|tojson(ensure_ascii=false, indent=none, separators=none, sort_keys=false)`.
 pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
@@ -44,9 +44,6 @@ pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
 
 impl Layout {
     fn write(&self, value: &Value, depth: usize, text: &mut String) -> Result<(), Error> {
-        if depth > MAX_DEPTH {
-            return Err(Error::new(ErrorKind::InvalidOperation, "tojson of a value that is nested too deeply"));
-        }
         match value.kind() {
             ValueKind::None => text.push_str("null"),
             ValueKind::Bool => text.push_str(if value.is_true() { "true" } else { "false" }),

@@ -1,27 +1,29 @@
 //! Conversations to prompts, by the Jinja template that the model brings.
 //!
-//! Templates are programs by strangers. They run in `minijinja`, which can reach nothing outside, with a limit on
-//! instructions, nesting and output. The environment is the one of `transformers.apply_chat_template`, so that the
+//! Templates are programs by strangers. They run in `minijinja`, which can reach nothing outside, with limits on
+//! instructions, nesting, and the text they make. The environment is the one of `transformers.apply_chat_template`, so that the
 //! prompt is the one the model was trained with.
 
 mod date;
+mod guard;
 mod json;
+mod rewrite;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value as Jinja;
-use minijinja::{Environment, ErrorKind, State};
+use minijinja::{Environment, ErrorKind};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use guard::Budget;
 
-/// Instructions that one rendering may take: a long conversation takes some ten thousand.
-const FUEL: u64 = 5_000_000;
-/// Bytes that one rendering may write, what it captures into variables included.
-const MAX_OUTPUT: usize = 64 << 20;
+/// Instructions that one rendering may take, and so many more for each message: real templates take about a hundred.
+const FUEL: u64 = 200_000;
+const FUEL_PER_MESSAGE: u64 = 2_000;
 /// Nested macros, loops and blocks.
 const MAX_RECURSION: usize = 100;
 /// Templates are a few kilobytes; the largest known is under a hundred.
-const MAX_SOURCE: usize = 1 << 20;
+const MAX_SOURCE: usize = 256 << 10;
 const NAME: &str = "chat template";
 
 /// One message of a conversation.
@@ -60,16 +62,12 @@ impl ChatTemplate {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(template_error)?;
         environment.set_syntax(syntax);
-        environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(MAX_RECURSION);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_formatter(write_bounded);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("tojson", json::tojson);
         environment.add_function("raise_exception", |message: String| -> Result<Jinja, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
         });
-        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(template_error)?;
+        environment.add_template_owned(NAME, rewrite::guarded(source).map_err(Error::Template)?).map_err(template_error)?;
         Ok(Self { environment, source: source.to_owned(), bos: bos.map(str::to_owned), eos: eos.map(str::to_owned) })
     }
 
@@ -128,6 +126,10 @@ impl ChatTemplate {
     /// # Errors
     /// What the template raises (such as roles that do not alternate), what it gets wrong, or a limit that it exceeds.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        let bytes = messages.iter().map(|message| message.role.len() + message.content.len()).sum::<usize>();
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(FUEL + FUEL_PER_MESSAGE * messages.len() as u64));
+        guard::install(&mut environment, Budget::new(bytes + self.source.len(), messages.len()));
         let messages: Vec<Jinja> = messages
             .iter()
             .map(|message| Jinja::from_pairs([("role", message.role.as_str()), ("content", message.content.as_str())]))
@@ -141,7 +143,7 @@ impl ChatTemplate {
         ];
         context.extend(self.bos.as_deref().map(|token| ("bos_token", Jinja::from(token))));
         context.extend(self.eos.as_deref().map(|token| ("eos_token", Jinja::from(token))));
-        let template = self.environment.get_template(NAME).map_err(template_error)?;
+        let template = environment.get_template(NAME).map_err(template_error)?;
         template.render(Jinja::from_pairs(context)).map_err(template_error)
     }
 }
@@ -167,40 +169,6 @@ fn template_error(error: minijinja::Error) -> Error {
         Some(line) => format!("line {line}: {what}"),
         None => what,
     })
-}
-
-/// Writes a value as Python would print it, and counts what is written.
-fn write_bounded(out: &mut minijinja::Output, state: &mut State, value: &Jinja) -> std::result::Result<(), minijinja::Error> {
-    const WRITTEN: &str = "written";
-    let before = state.get_temp(WRITTEN).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
-    let written = before.saturating_add(value.as_str().map_or(0, str::len));
-    if written > MAX_OUTPUT {
-        return Err(minijinja::Error::new(ErrorKind::WriteFailure, "it writes more than the allowed number of bytes"));
-    }
-    state.set_temp(WRITTEN, Jinja::from(written));
-    minijinja::escape_formatter(out, state, value)
-}
-
-/// Templates may mark the assistant's own words with `{% generation %}` for training; that tag is an extension of
-/// transformers and writes nothing, so it becomes a condition that always holds.
-fn without_generation_tags(source: &str) -> String {
-    let mut result = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start);
-        result.push_str(before);
-        let end = tag.find("%}").map_or(tag.len(), |end| end + 2);
-        let (tag, after) = tag.split_at(end);
-        let word = tag.trim_start_matches("{%").trim_end_matches("%}").trim_matches(['-', '+']).trim();
-        match word {
-            "generation" => result.push_str(&tag.replace(word, "if true")),
-            "endgeneration" => result.push_str(&tag.replace(word, "endif")),
-            _ => result.push_str(tag),
-        }
-        rest = after;
-    }
-    result.push_str(rest);
-    result
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! A tokenizer from Hugging Face files: `tokenizer.json` and its neighbours.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tokenizers::{Encoding, Model, ModelWrapper, PostProcessor, Token};
+use tokenizers::{Model, ModelWrapper};
 
 use super::pieces::{Pieces, Spelling};
 use super::{MAX_VOCABULARY, Tokenizer, end_ids};
@@ -18,9 +17,9 @@ pub(super) fn build(
     config: &Map<String, Value>,
     generation_config: Option<&Value>,
 ) -> Result<Tokenizer> {
-    let known_ids = check(tokenizer_json)?;
+    let file = check(tokenizer_json)?;
     let mut inner = tokenizers::Tokenizer::from_bytes(tokenizer_json).map_err(|cause| invalid(&cause.to_string()))?;
-    for (content, id) in &known_ids {
+    for FileToken { content, id } in &file.added_tokens {
         let got = inner.token_to_id(content);
         if got != Some(*id) {
             let got = got.map_or_else(|| "none".to_owned(), |id| id.to_string());
@@ -44,7 +43,10 @@ pub(super) fn build(
         None => ids(from_config("bos_token_id"), "config.json", "bos_token_id", vocab_size)?.first().copied(),
     };
     let eos = named("eos_token")?;
-    let (mut prefix, mut suffix) = around(&inner)?;
+    let (mut prefix, mut suffix) = around(file.post_processor.as_ref())?;
+    if let Some(id) = prefix.iter().chain(&suffix).find(|&&id| id as usize >= largest) {
+        return Err(invalid(&format!("post_processor adds the token id {id}, which is not in the vocabulary")));
+    }
     // Older checkpoints say it here and leave it out of tokenizer.json; transformers lets this have the last word.
     follow_flag(&mut prefix, bos, tokenizer_config, "add_bos_token");
     follow_flag(&mut suffix, eos, tokenizer_config, "add_eos_token");
@@ -68,6 +70,7 @@ struct File {
     added_tokens: Vec<FileToken>,
     pre_tokenizer: Option<Value>,
     normalizer: Option<Value>,
+    post_processor: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -95,8 +98,8 @@ struct FileToken {
     content: String,
 }
 
-/// Checks what `tokenizers` does not; returns the added tokens with the ids that the file gives them.
-fn check(tokenizer_json: &[u8]) -> Result<HashMap<String, u32>> {
+/// Checks what `tokenizers` does not.
+fn check(tokenizer_json: &[u8]) -> Result<File> {
     let file: File = serde_json::from_slice(tokenizer_json).map_err(|cause| invalid(&cause.to_string()))?;
     if let Some(kind) = file.model.kind.as_deref().filter(|&kind| kind != "BPE") {
         return Err(invalid(&format!("model.type is {kind:?}; only \"BPE\" is supported")));
@@ -129,7 +132,7 @@ fn check(tokenizer_json: &[u8]) -> Result<HashMap<String, u32>> {
             return Err(invalid(&format!("{name}: {kind} is not supported")));
         }
     }
-    Ok(file.added_tokens.into_iter().map(|token| (token.content, token.id)).collect())
+    Ok(file)
 }
 
 /// The steps that no byte-pair model uses and whose implementation trusts its parameters.
@@ -166,17 +169,39 @@ fn pieces(inner: &tokenizers::Tokenizer, spelling: &Spelling) -> Pieces {
     Pieces::new(spelling, texts)
 }
 
-/// The ids that the post-processor puts before and after a text, found by sending a marker through it.
-fn around(inner: &tokenizers::Tokenizer) -> Result<(Vec<u32>, Vec<u32>)> {
-    let Some(processor) = inner.get_post_processor() else { return Ok((Vec::new(), Vec::new())) };
-    const MARKER: u32 = u32::MAX;
-    let marker = Encoding::from_tokens(vec![Token::new(MARKER, "text".to_owned(), (0, 4))], 0);
-    let processed = processor.process(marker, None, true).map_err(|cause| invalid(&format!("post_processor: {cause}")))?;
-    let ids = processed.get_ids();
-    let Some(position) = ids.iter().position(|&id| id == MARKER) else {
-        return Err(invalid("post_processor drops the text"));
-    };
-    Ok((ids[..position].to_vec(), ids[position + 1..].to_vec()))
+/// The ids that the post-processor puts before and after a text.
+///
+/// Read from the file and not from the processor, which panics where its template names a token that it does not list.
+fn around(processor: Option<&Value>) -> Result<(Vec<u32>, Vec<u32>)> {
+    let (mut prefix, mut suffix) = (Vec::new(), Vec::new());
+    let Some(processor) = processor else { return Ok((prefix, suffix)) };
+    match processor.get("type").and_then(Value::as_str).unwrap_or_default() {
+        "ByteLevel" => {}
+        "Sequence" => {
+            // A later processor goes around what an earlier one has made.
+            for inner in processor.get("processors").and_then(Value::as_array).into_iter().flatten() {
+                let (before, after) = around(Some(inner))?;
+                prefix.splice(0..0, before);
+                suffix.extend(after);
+            }
+        }
+        "TemplateProcessing" => {
+            let mut text_seen = false;
+            for piece in processor.get("single").and_then(Value::as_array).into_iter().flatten() {
+                if piece.get("Sequence").is_some() {
+                    text_seen = true;
+                    continue;
+                }
+                let name = piece.pointer("/SpecialToken/id").and_then(Value::as_str);
+                let ids = name.and_then(|name| processor.get("special_tokens")?.get(name)?.get("ids")?.as_array());
+                let ids = ids.and_then(|ids| ids.iter().map(|id| u32::try_from(id.as_u64()?).ok()).collect::<Option<Vec<_>>>());
+                let ids = ids.ok_or_else(|| invalid("post_processor: its template has a token without ids"))?;
+                if text_seen { &mut suffix } else { &mut prefix }.extend(ids);
+            }
+        }
+        other => return Err(invalid(&format!("post_processor: {other:?} is not supported"))),
+    }
+    Ok((prefix, suffix))
 }
 
 /// Lets an explicit `add_bos_token` or `add_eos_token` add or remove that id.

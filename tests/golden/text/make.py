@@ -1,11 +1,11 @@
-"""Makes the golden data of the text tests: token ids, decoded text and rendered chat templates.
+"""Makes the golden data of the text tests: token ids, decoded text, rendered chat templates, sampling probabilities.
 
     python make.py [SmolLM2-135M-Instruct.Q4_1.gguf]
 
-Needs tokenizers, transformers (with jinja2), sentencepiece and, for the SmolLM2 part, gguf. The references are
+Needs tokenizers, transformers (with jinja2 and torch), sentencepiece and, for the SmolLM2 part, gguf. The references are
 - `tokenizers` (with its Oniguruma regular expressions, which the Rust build does not use) for byte-level vocabularies,
 - `sentencepiece` itself for the SentencePiece vocabulary,
-- `transformers.apply_chat_template`'s own renderer for the templates.
+- `transformers.apply_chat_template`'s own renderer for the templates, and its logits processors for sampling.
 
 The vocabularies are tiny ones trained here; their pre-tokenizer expressions are the published ones of each model.
 """
@@ -293,6 +293,48 @@ def make_templates():
     save("templates.json", {"now": 1720105569, "chats": CHATS, "cases": cases})
 
 
+def make_sampler():
+    """Probabilities after transformers' logits processors, in the order of the library (and of llama.cpp)."""
+    import torch
+    from transformers.generation import logits_process as process
+
+    generator = torch.Generator().manual_seed(11)
+    options = [
+        dict(temperature=1.0),
+        dict(temperature=0.6),
+        dict(temperature=2.5, top_k=1),
+        dict(temperature=1.0, top_k=7),
+        dict(temperature=1.0, top_p=0.5),
+        dict(temperature=1.3, top_p=0.95),
+        dict(temperature=1.0, top_p=0.01),
+        dict(temperature=1.0, min_p=0.1),
+        dict(temperature=0.8, min_p=1.0),
+        dict(temperature=1.0, repeat_penalty=1.3),
+        dict(temperature=1.0, repeat_penalty=0.8, repeat_last_n=3),
+        dict(temperature=1.0, repeat_penalty=1.5, repeat_last_n=0),
+        dict(temperature=0.9, top_k=20, top_p=0.8, min_p=0.05, repeat_penalty=1.1),
+    ]
+    cases = []
+    for option in options:
+        logits = torch.randn(60, generator=generator) * 3
+        history = torch.randint(0, 60, (12,), generator=generator)
+        scores = logits[None].clone()
+        last = option.get("repeat_last_n", 64)
+        if option.get("repeat_penalty", 1.0) != 1.0 and last > 0:
+            scores = process.RepetitionPenaltyLogitsProcessor(option["repeat_penalty"])(history[None, -last:], scores)
+        if option.get("top_k", 0) > 0:
+            scores = process.TopKLogitsWarper(option["top_k"])(None, scores)
+        if option.get("top_p", 1.0) < 1.0:
+            scores = process.TopPLogitsWarper(option["top_p"])(None, scores)
+        if option.get("min_p", 0.0) > 0.0:
+            scores = process.MinPLogitsWarper(option["min_p"])(None, scores)
+        scores = process.TemperatureLogitsWarper(option["temperature"])(None, scores)
+        cases.append(
+            dict(options=option, logits=logits.tolist(), history=history.tolist(), probabilities=scores.softmax(-1)[0].tolist())
+        )
+    save("sampler.json", cases)
+
+
 def make_smollm2(path):
     """SmolLM2's own vocabulary is not stored here: the test reads it from the model file and compares ids."""
     import gguf
@@ -315,5 +357,6 @@ if __name__ == "__main__":
     make_byte_level()
     make_sentencepiece()
     make_templates()
+    make_sampler()
     if len(sys.argv) > 1:
         make_smollm2(sys.argv[1])
