@@ -2,7 +2,7 @@
 //!
 //! A [`Tokenizer`] comes from a Hugging Face `tokenizer.json` or from the metadata of a GGUF file. Encoding is done by
 //! the `tokenizers` crate, so that the ids are the reference's own. Decoding is a table of bytes per id
-//! ([`pieces`]): text is the concatenation of those bytes, which is what makes an incremental [`DecodeStream`] cost
+//! (`pieces`): text is the concatenation of those bytes, which is what makes an incremental [`DecodeStream`] cost
 //! the same for the first token and for the millionth.
 
 mod end_ids;
