@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::chat_template::{ChatTemplate, Message};
 use crate::gpu::Gpu;
 use crate::kernels::KernelChoice;
+use crate::kv_cache::KvCache;
 use crate::layers::Dims;
 use crate::models::{Loader, Model, ModelInfo, architecture};
 use crate::session::Session;
@@ -101,6 +102,7 @@ impl Engine {
                 info.trained_context
             )));
         }
+        KvCache::check(gpu, &architecture.dims(), context, options.precision == Precision::Exact)?;
         let (tokenizer, template) = read_text_files(&checkpoint).await?;
         let total_bytes = info.weight_bytes;
         let mut on_read = |read_bytes| progress(LoadProgress { read_bytes, total_bytes });

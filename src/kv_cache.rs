@@ -1,7 +1,8 @@
 //! Keys and values of past tokens, one pair of buffers for each layer, of a fixed number of positions.
 
-use crate::Result;
 use crate::gpu::{Gpu, Slice};
+use crate::layers::Dims;
+use crate::{Error, Result};
 
 pub(crate) struct KvCache {
     /// Keys and values [kv_heads, context, head_dim] of each layer.
@@ -13,10 +14,27 @@ pub(crate) struct KvCache {
 }
 
 impl KvCache {
-    pub(crate) fn new(gpu: &Gpu, layers: usize, kv_heads: usize, head_dim: usize, context: usize, f32: bool) -> Result<Self> {
-        let bytes = (kv_heads * context * head_dim) as u64 * if f32 { 4 } else { 2 };
-        let buffer = |label| Ok::<_, crate::Error>(gpu.storage(label, bytes)?.whole());
-        let layers = (0..layers).map(|_| Ok((buffer("k_cache")?, buffer("v_cache")?))).collect::<Result<_>>()?;
+    pub(crate) fn new(gpu: &Gpu, dims: &Dims, context: usize, f32: bool) -> Result<Self> {
+        let bytes = layer_bytes(dims, context, f32);
+        let buffer = |label| Ok::<_, Error>(gpu.storage(label, bytes)?.whole());
+        let layers = (0..dims.layers).map(|_| Ok((buffer("k_cache")?, buffer("v_cache")?))).collect::<Result<_>>()?;
         Ok(Self { layers, context, f32 })
     }
+
+    /// Fails where a cache of this many positions cannot be made, before anything is loaded for it.
+    pub(crate) fn check(gpu: &Gpu, dims: &Dims, context: usize, f32: bool) -> Result<()> {
+        let (needed, most) = (layer_bytes(dims, context, f32), gpu.caps().max_binding_bytes);
+        if needed <= most {
+            return Ok(());
+        }
+        let fits = most / layer_bytes(dims, 1, f32);
+        Err(Error::Adapter(format!(
+            "a context of {context} needs {needed} bytes for a layer's keys, the adapter binds at most {most}; a context of {fits} fits"
+        )))
+    }
+}
+
+/// Bytes of the keys (or values) of a layer.
+fn layer_bytes(dims: &Dims, context: usize, f32: bool) -> u64 {
+    dims.kv_heads as u64 * context as u64 * dims.head_dim as u64 * if f32 { 4 } else { 2 }
 }

@@ -76,7 +76,7 @@ impl Session {
     pub(crate) fn new(engine: Arc<Loaded>) -> Result<Self> {
         let (gpu, dims) = (&engine.gpu, &engine.dims);
         let f32 = engine.precision == Precision::Exact;
-        let kv = KvCache::new(gpu, dims.layers, dims.kv_heads, dims.head_dim, engine.context, f32)?;
+        let kv = KvCache::new(gpu, dims, engine.context, f32)?;
         let rows = LOGIT_ROWS.min(engine.prefill_chunk);
         let scratch = Scratch::new(gpu, dims, engine.choice.matmul, engine.prefill_chunk, rows)?;
         let routing = 8 * dims.moe_layers * dims.chosen * engine.prefill_chunk;

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Expected, golden, load};
 use moxel::sampler::{Sampler, SamplingOptions};
-use moxel::{Logits, Precision};
+use moxel::{Engine, EngineOptions, Gpu, GpuOptions, Logits, Precision};
 
 /// Largest difference of logits that is accepted, in units of their standard deviation.
 const BOUND: f32 = 2e-3;
@@ -108,4 +108,20 @@ fn harness_fails_where_it_must() {
     assert!(case.difference(&wrong) > BOUND);
     wrong[100] = f32::NAN;
     assert!(case.difference(&wrong) > BOUND);
+}
+
+/// Weights cut into pieces of 40 KiB, the embedding, the head and single experts among them, give the same numbers.
+#[test]
+fn split_over_many_bindings() {
+    let small = GpuOptions { max_binding_bytes: Some(40 << 10), ..GpuOptions::default() };
+    let small = pollster::block_on(Gpu::new(&small)).expect("an adapter");
+    for name in ["scout", "llama_quants"] {
+        let case = Case::new(name);
+        let tokens = case.expected.ids("tokens");
+        let options = EngineOptions { precision: Precision::Exact, prefill_chunk: 5, context: Some(76) };
+        let path = golden(name);
+        let path = if path.join("model.gguf").exists() { path.join("model.gguf") } else { path };
+        let engine = Engine::load_path(&small, &path, &options, &mut |_| {}).unwrap_or_else(|e| panic!("{name}: {e}"));
+        case.check("split", &pollster::block_on(engine.session().expect("session").logits(&tokens)).expect("logits"));
+    }
 }

@@ -7,6 +7,7 @@ params! { experts: u32, chosen: u32, stride: u32, score: u32 }
 
 /// How the weight of a chosen expert follows from the router's logits. The choice itself is always the k highest logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "the kernel has what the families of softmax routers need")]
 pub(crate) enum RouterScore {
     /// sigmoid(logit): Llama 4.
     Sigmoid,

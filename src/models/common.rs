@@ -107,6 +107,28 @@ pub(super) async fn rope_frequencies(loader: &mut Loader<'_>, names: Names, rope
     Ok(frequencies)
 }
 
+/// The largest sizes that are believed: a file's word must neither overflow a product nor allocate.
+pub(super) mod most {
+    pub(in crate::models) const LAYERS: usize = 4096;
+    pub(in crate::models) const HEADS: usize = 65_536;
+    pub(in crate::models) const WIDTH: usize = 1 << 20;
+    pub(in crate::models) const VOCABULARY: usize = 1 << 24;
+}
+
+/// A positive integer of at most `most`.
+pub(super) fn size(config: &ConfigReader<'_>, key: &str, most: usize) -> Result<usize> {
+    within(config, key, config.usize(key)?, most)
+}
+
+/// The same, or `default` if the key is absent.
+pub(super) fn size_or(config: &ConfigReader<'_>, key: &str, default: usize, most: usize) -> Result<usize> {
+    within(config, key, config.usize_or(key, default)?, most)
+}
+
+fn within(config: &ConfigReader<'_>, key: &str, value: usize, most: usize) -> Result<usize> {
+    if value <= most { Ok(value) } else { Err(config.error(key, &format!("{value} is more than {most}"))) }
+}
+
 /// Refuses a value of a key that is known but has only one supported value.
 pub(super) fn expect<T: PartialEq + std::fmt::Debug>(config: &ConfigReader<'_>, key: &str, value: T, supported: T) -> Result<()> {
     if value == supported {
@@ -117,8 +139,8 @@ pub(super) fn expect<T: PartialEq + std::fmt::Debug>(config: &ConfigReader<'_>, 
 
 /// The vocabulary's size in GGUF metadata: its own key, or the rows of the embedding matrix.
 pub(super) fn gguf_vocab(keys: &ConfigReader<'_>, checkpoint: &Checkpoint) -> Result<usize> {
-    if let Some(size) = keys.opt_usize("vocab_size")? {
-        return Ok(size);
+    if keys.has("vocab_size") {
+        return size(keys, "vocab_size", most::VOCABULARY);
     }
     let embedding = checkpoint.tensor("token_embd.weight")?;
     match embedding.shape[..] {

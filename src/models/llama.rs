@@ -4,7 +4,7 @@
 
 use super::common::{
     ATTENTION_NORM, FFN_NORM, HARMLESS, HARMLESS_GGUF, attention_projections, ends, expect, expect_whole_heads, gguf_vocab, mlp,
-    rope_frequencies,
+    most, rope_frequencies, size, size_or,
 };
 use super::names::{Module, Names};
 use super::{Architecture, Ends, Loader, Model, check_dims};
@@ -30,15 +30,15 @@ pub(super) struct Llama {
 
 impl Llama {
     pub(super) fn from_huggingface(config: &ConfigReader<'_>) -> Result<Self> {
-        let (hidden, heads) = (config.usize("hidden_size")?, config.usize("num_attention_heads")?);
+        let (hidden, heads) = (size(config, "hidden_size", most::WIDTH)?, size(config, "num_attention_heads", most::HEADS)?);
         let dims = Dims {
             hidden,
-            vocab: config.usize("vocab_size")?,
-            layers: config.usize("num_hidden_layers")?,
+            vocab: size(config, "vocab_size", most::VOCABULARY)?,
+            layers: size(config, "num_hidden_layers", most::LAYERS)?,
             heads,
-            kv_heads: config.usize_or("num_key_value_heads", heads)?,
+            kv_heads: size_or(config, "num_key_value_heads", heads, most::HEADS)?,
             head_dim: config.usize_or("head_dim", hidden / heads)?,
-            inner: config.usize("intermediate_size")?,
+            inner: size(config, "intermediate_size", most::WIDTH)?,
             ..Dims::default()
         };
         check_dims(config, &dims)?;
@@ -60,15 +60,15 @@ impl Llama {
 
     pub(super) fn from_gguf(config: &ConfigReader<'_>, checkpoint: &Checkpoint) -> Result<Self> {
         let keys = config.with_prefix("llama.");
-        let (hidden, heads) = (keys.usize("embedding_length")?, keys.usize("attention.head_count")?);
+        let (hidden, heads) = (size(&keys, "embedding_length", most::WIDTH)?, size(&keys, "attention.head_count", most::HEADS)?);
         let dims = Dims {
             hidden,
             vocab: gguf_vocab(&keys, checkpoint)?,
-            layers: keys.usize("block_count")?,
+            layers: size(&keys, "block_count", most::LAYERS)?,
             heads,
-            kv_heads: keys.usize_or("attention.head_count_kv", heads)?,
+            kv_heads: size_or(&keys, "attention.head_count_kv", heads, most::HEADS)?,
             head_dim: keys.usize_or("attention.key_length", hidden / heads)?,
-            inner: keys.usize("feed_forward_length")?,
+            inner: size(&keys, "feed_forward_length", most::WIDTH)?,
             ..Dims::default()
         };
         check_dims(&keys, &dims)?;

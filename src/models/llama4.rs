@@ -4,7 +4,7 @@
 
 use super::common::{
     ATTENTION_NORM, FFN_NORM, HARMLESS, HARMLESS_GGUF, attention_projections, ends, expect, expect_whole_heads, gguf_vocab, mlp,
-    rope_frequencies,
+    most, rope_frequencies, size, size_or,
 };
 use super::names::{Module, Names};
 use super::{Architecture, Ends, Loader, Model, check_dims};
@@ -63,8 +63,11 @@ impl Llama4 {
         // Released checkpoints nest the text model; what else they hold (vision, image tokens) takes no part in text.
         let nested = outer.object("text_config")?;
         let config = nested.as_ref().unwrap_or(outer);
-        let (hidden, heads, count) =
-            (config.usize("hidden_size")?, config.usize("num_attention_heads")?, config.usize("num_hidden_layers")?);
+        let (hidden, heads, count) = (
+            size(config, "hidden_size", most::WIDTH)?,
+            size(config, "num_attention_heads", most::HEADS)?,
+            size(config, "num_hidden_layers", most::LAYERS)?,
+        );
         let rope_interval = config.usize_or("no_rope_layer_interval", 4)?;
         let rotates = match config.opt_counts("no_rope_layers")?.filter(|list| !list.is_empty()) {
             Some(list) => list.iter().map(|&on| on != 0).collect(),
@@ -86,14 +89,14 @@ impl Llama4 {
         };
         let layers: Vec<_> =
             (0..count).map(|l| LayerKind { rotates: rotates[l], chunked: chunked[l], moe: moe.contains(&l) }).collect();
-        let expert_inner = config.usize("intermediate_size")?;
-        let dense_inner = config.usize_or("intermediate_size_mlp", expert_inner)?;
+        let expert_inner = size(config, "intermediate_size", most::WIDTH)?;
+        let dense_inner = size_or(config, "intermediate_size_mlp", expert_inner, most::WIDTH)?;
         let dims = Dims {
             hidden,
-            vocab: config.usize("vocab_size")?,
+            vocab: size(config, "vocab_size", most::VOCABULARY)?,
             layers: count,
             heads,
-            kv_heads: config.usize_or("num_key_value_heads", heads)?,
+            kv_heads: size_or(config, "num_key_value_heads", heads, most::HEADS)?,
             head_dim: config.usize_or("head_dim", hidden / heads)?,
             experts: config.usize("num_local_experts")?,
             chosen: config.usize_or("num_experts_per_tok", 1)?,
@@ -129,8 +132,11 @@ impl Llama4 {
 
     pub(super) fn from_gguf(config: &ConfigReader<'_>, checkpoint: &Checkpoint) -> Result<Self> {
         let keys = config.with_prefix("llama4.");
-        let (hidden, heads, count) =
-            (keys.usize("embedding_length")?, keys.usize("attention.head_count")?, keys.usize("block_count")?);
+        let (hidden, heads, count) = (
+            size(&keys, "embedding_length", most::WIDTH)?,
+            size(&keys, "attention.head_count", most::HEADS)?,
+            size(&keys, "block_count", most::LAYERS)?,
+        );
         let experts = keys.usize("expert_count")?;
         // A window of 0 stands for a model that rotates in every layer and sees everything.
         let windowed = keys.opt_count("attention.sliding_window")? != Some(0);
@@ -141,20 +147,20 @@ impl Llama4 {
                 LayerKind { rotates, chunked: windowed && rotates, moe: (l + 1).is_multiple_of(step) }
             })
             .collect();
-        let dense_inner = keys.usize("feed_forward_length")?;
+        let dense_inner = size(&keys, "feed_forward_length", most::WIDTH)?;
         let dims = Dims {
             hidden,
             vocab: gguf_vocab(&keys, checkpoint)?,
             layers: count,
             heads,
-            kv_heads: keys.usize_or("attention.head_count_kv", heads)?,
+            kv_heads: size_or(&keys, "attention.head_count_kv", heads, most::HEADS)?,
             head_dim: keys.usize_or("attention.key_length", hidden / heads)?,
             experts,
             chosen: keys.usize_or("expert_used_count", 1)?,
             ..Dims::default()
         };
         expect_whole_heads(&keys, dims.head_dim)?;
-        let expert_inner = keys.usize_or("expert_feed_forward_length", dense_inner)?;
+        let expert_inner = size_or(&keys, "expert_feed_forward_length", dense_inner, most::WIDTH)?;
         let model = Self {
             trained_context: keys.usize_or("context_length", 8192)?,
             eps: keys.f32("attention.layer_norm_rms_epsilon")?,

@@ -43,7 +43,7 @@ pub(crate) struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn bytes(&self) -> u64 {
-        self.tensor.dtype.bytes_for((self.rows * self.cols) as u64).unwrap_or(0)
+        self.tensor.dtype.bytes_for(self.rows as u64 * self.cols as u64).unwrap_or(0)
     }
 
     fn range(&self, rows: Range<usize>) -> Range<u64> {

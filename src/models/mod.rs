@@ -95,7 +95,7 @@ pub(crate) fn check_dims(config: &ConfigReader<'_>, dims: &Dims) -> Result<()> {
         let problem = format!("{} does not divide into {} key-value heads", dims.heads, dims.kv_heads);
         return fail(keys("num_attention_heads", "attention.head_count"), problem);
     }
-    if dims.head_dim % 4 != 0 || dims.head_dim > MAX_HEAD_DIM {
+    if dims.head_dim == 0 || dims.head_dim % 4 != 0 || dims.head_dim > MAX_HEAD_DIM {
         let problem = format!("{} is not a multiple of 4 up to {MAX_HEAD_DIM}", dims.head_dim);
         return fail(keys("head_dim", "attention.key_length"), problem);
     }
