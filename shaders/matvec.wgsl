@@ -15,6 +15,7 @@ struct Params {
     first_group: u32, // groups before this part of the weights (they may be split over buffers)
     end_group: u32,   // first group behind this part
     sharing: u32,     // pairs that share a row of x
+    tokens: u32,      // rows of y
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

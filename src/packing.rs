@@ -216,3 +216,6 @@ fn q6_k(raw: &[u8], element: usize) -> u8 {
     let high = raw[128 + 32 * half + l] >> (2 * quarter) & 3;
     low | high << 4
 }
+
+#[cfg(test)]
+mod tests;

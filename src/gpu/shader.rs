@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fmt;
 
 use wesl::{CompileOptions, Feature, Features, ModulePath, NoMangler, VirtualResolver};
 
@@ -50,6 +51,14 @@ pub(super) struct Pipeline {
     pub(super) layout: wgpu::BindGroupLayout,
 }
 
+impl fmt::Display for Shader {
+    /// The kernel and its conditions, joined by dots.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.source)?;
+        self.conditions.iter().try_for_each(|condition| write!(f, ".{condition}"))
+    }
+}
+
 impl Shader {
     pub(crate) fn new(source: &'static str) -> Self {
         Self { source, conditions: BTreeSet::new() }
@@ -74,7 +83,7 @@ impl Shader {
 
     /// The WGSL text of this variant.
     pub(crate) fn wgsl(&self) -> Result<String> {
-        let fail = |e: &dyn std::fmt::Display| Error::Gpu(format!("shader {self:?}: {e}"));
+        let fail = |e: &dyn fmt::Display| Error::Gpu(format!("shader {self}: {e}"));
         let mut resolver = VirtualResolver::new();
         for (name, text) in MODULES {
             let path = format!("package::{}", name.replace('/', "::")).parse::<ModulePath>().map_err(|e| fail(&e))?;
@@ -95,16 +104,16 @@ impl Shader {
 impl Pipeline {
     pub(super) fn compile(device: &wgpu::Device, shader: &Shader) -> Result<Self> {
         let text = shader.wgsl()?;
+        let name = shader.to_string();
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let descriptor =
-            wgpu::ShaderModuleDescriptor { label: Some(shader.label()), source: wgpu::ShaderSource::Wgsl(text.into()) };
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&name), source: wgpu::ShaderSource::Wgsl(text.into()) };
         let mut checks = wgpu::ShaderRuntimeChecks::checked();
         // Every loop in shaders/ has a bound that a uniform or a constant sets; wgpu's own loop counters keep drivers from unrolling.
         checks.force_loop_bounding = false;
         // SAFETY: bounds checks stay on, and a test asserts that no shader has a `loop` or `while` statement.
         let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
         let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(shader.label()),
+            label: Some(&name),
             layout: None,
             module: &module,
             entry_point: None,
@@ -112,7 +121,7 @@ impl Pipeline {
             cache: None,
         });
         if let Some(error) = super::device::resolved(scope.pop()) {
-            return Err(Error::Gpu(format!("shader {shader:?}: {error}")));
+            return Err(Error::Gpu(format!("shader {name}: {error}")));
         }
         let layout = raw.get_bind_group_layout(0);
         Ok(Self { raw, layout })

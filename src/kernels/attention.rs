@@ -46,10 +46,14 @@ pub(crate) fn attention(r: &mut Recorder, shape: &AttentionShape, s: &AttentionS
         scale: shape.scale,
     };
     r.dispatch(Dispatch {
-        shader: Shader::new("attention").with_if(s.kv_f32, "kv_f32"),
+        shader: shader(s.kv_f32),
         params: params.bytes(),
         bindings: (1..).zip([s.q, s.k_cache, s.v_cache, s.step, s.out].map(Slice::clone)).collect(),
         groups: [u32_of(shape.heads), u32_of(tokens), 1],
         weight_bytes: 0,
     });
+}
+
+pub(super) fn shader(kv_f32: bool) -> Shader {
+    Shader::new("attention").with_if(kv_f32, "kv_f32")
 }

@@ -18,10 +18,14 @@ pub(crate) fn combine(
     let mut bindings = vec![(1, parts.clone()), (2, x.clone())];
     bindings.extend(weights.map(|w| (3, w.clone())));
     r.dispatch(Dispatch {
-        shader: Shader::new("combine").with_if(weights.is_some(), "weighted"),
+        shader: shader(weights.is_some()),
         params: Params { cols: u32_of(cols), stride: u32_of(cols.next_multiple_of(32)), chosen: u32_of(chosen) }.bytes(),
         bindings,
         groups: [u32_of(cols.div_ceil(64)), u32_of(tokens), 1],
         weight_bytes: 0,
     });
+}
+
+pub(super) fn shader(weighted: bool) -> Shader {
+    Shader::new("combine").with_if(weighted, "weighted")
 }

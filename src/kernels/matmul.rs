@@ -1,9 +1,10 @@
 //! Matrix products: `matvec` for one token (or its chosen experts), `matmul` or `matmul_tiled` for many.
 
-use super::matrix::{Matrix, is_quantized};
-use super::{KernelChoice, in_planes, params, u32_of};
+use super::matrix::{Matrix, for_format, is_quantized};
+use super::{KernelChoice, Matmul, Matvec, in_planes, params, u32_of};
 use crate::gpu::{Dispatch, Recorder, Shader, Slice};
 use crate::packing::GROUP_ROWS;
+use crate::weights::DType;
 
 params! {
     rows: u32, blocks: u32, y_stride: u32, y_offset: u32, accumulate: u32,
@@ -105,15 +106,15 @@ impl Call<'_> {
             None => rows > 1,
             Some(tiles) => tiles.is_some(),
         };
-        let bytes = self.x.bytes.as_ref().filter(|_| is_quantized(self.w.layout.dtype));
         let KernelChoice { matvec, matmul } = self.choice;
+        let dtype = self.w.layout.dtype;
+        let wanted = is_quantized(dtype) && if many { matmul.bytes() } else { matvec.bytes() };
+        let bytes = self.x.bytes.as_ref().filter(|_| wanted);
         let (shader, groups_per_workgroup) = if many {
-            (Shader::new(matmul.source()), matmul.groups())
+            (matmul_shader(matmul, dtype, bytes.is_some(), self.experts.is_some()), matmul.groups())
         } else {
-            (Shader::new("matvec").with_if(matvec.cooperative(), "cooperative"), matvec.groups())
+            (matvec_shader(matvec, dtype, bytes.is_some(), self.experts.is_some()), matvec.groups())
         };
-        let shader = self.w.conditions().iter().fold(shader, |s, c| s.with(c));
-        let shader = shader.with_if(bytes.is_some(), "i8").with_if(self.experts.is_some(), "experts");
         match bytes {
             Some((bytes, scales)) => bindings.extend([(3, bytes.clone()), (5, scales.clone())]),
             None => bindings.push((3, self.x.floats.clone())),
@@ -140,6 +141,20 @@ impl Call<'_> {
             weight_bytes: self.weight_bytes,
         });
     }
+}
+
+/// The shader for one token; `bytes` are signed bytes as activations.
+pub(super) fn matvec_shader(kernel: Matvec, dtype: DType, bytes: bool, experts: bool) -> Shader {
+    variant(Shader::new("matvec").with_if(kernel.cooperative(), "cooperative"), dtype, bytes, experts)
+}
+
+/// The shader for many tokens.
+pub(super) fn matmul_shader(kernel: Matmul, dtype: DType, bytes: bool, experts: bool) -> Shader {
+    variant(Shader::new(kernel.source()), dtype, bytes, experts)
+}
+
+fn variant(shader: Shader, dtype: DType, bytes: bool, experts: bool) -> Shader {
+    for_format(shader, dtype).with_if(bytes, "i8").with_if(experts, "experts")
 }
 
 /// Lanes of a workgroup hold the rows of one group.

@@ -1,6 +1,6 @@
 //! A packed weight matrix on the GPU, split over buffers where it does not fit into one binding.
 
-use crate::gpu::Slice;
+use crate::gpu::{Shader, Slice};
 use crate::packing::{GROUP_ROWS, Layout};
 use crate::weights::DType;
 
@@ -26,11 +26,6 @@ pub(crate) struct Part {
 }
 
 impl Matrix {
-    /// The conditions that select the format's decoder in the shaders.
-    pub(super) fn conditions(&self) -> &'static [&'static str] {
-        conditions(self.layout.dtype)
-    }
-
     /// Bytes that computing with the whole of one matrix of the stack reads.
     pub(super) fn bytes_of_one(&self) -> u64 {
         self.layout.bytes()
@@ -58,8 +53,9 @@ pub(crate) fn is_quantized(dtype: DType) -> bool {
     !matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
 }
 
-pub(super) fn conditions(dtype: DType) -> &'static [&'static str] {
-    match dtype {
+/// The variant of a shader that decodes this format.
+pub(super) fn for_format(shader: Shader, dtype: DType) -> Shader {
+    let conditions: &[_] = match dtype {
         DType::F32 => &["f32"],
         DType::F16 => &["f16"],
         DType::BF16 => &["bf16"],
@@ -71,5 +67,6 @@ pub(super) fn conditions(dtype: DType) -> &'static [&'static str] {
         DType::Q4K => &["quantized", "q4_k"],
         DType::Q5K => &["quantized", "q5_k"],
         DType::Q6K => &["quantized", "q6_k"],
-    }
+    };
+    conditions.iter().fold(shader, |shader, condition| shader.with(condition))
 }

@@ -40,9 +40,9 @@ macro_rules! params {
         #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
         struct Params { $($field: $type),* }
 
-        /// The names of the uniform's fields, which a test holds against the shader.
+        /// Names and types of the uniform's fields, which a test holds against the shader.
         #[cfg(test)]
-        pub(super) const PARAMS: &[&str] = &[$(stringify!($field)),*];
+        pub(super) const PARAMS: &[(&str, &str)] = &[$((stringify!($field), stringify!($type))),*];
 
         impl Params {
             fn bytes(&self) -> Vec<u8> {

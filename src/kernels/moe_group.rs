@@ -25,10 +25,14 @@ pub(crate) fn moe_group(
 ) {
     let tiles = max_tiles(pairs, experts, tile);
     r.dispatch(Dispatch {
-        shader: Shader::new("moe_group"),
+        shader: shader(),
         params: Params { pairs: u32_of(pairs), experts: u32_of(experts), tile: u32_of(tile), tiles: u32_of(tiles) }.bytes(),
         bindings: vec![(1, ids.clone()), (2, tile_expert.clone()), (3, tile_pairs.clone())],
         groups: [1, 1, 1],
         weight_bytes: 0,
     });
+}
+
+pub(super) fn shader() -> Shader {
+    Shader::new("moe_group")
 }

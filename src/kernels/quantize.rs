@@ -12,10 +12,14 @@ const LANES: usize = 32;
 pub(crate) fn quantize(r: &mut Recorder, x: &Slice, bytes: &Slice, scales: &Slice, blocks: usize) {
     let (workgroups, planes) = in_planes(blocks.div_ceil(LANES));
     r.dispatch(Dispatch {
-        shader: Shader::new("quantize"),
+        shader: shader(),
         params: Params { blocks: u32_of(blocks) }.bytes(),
         bindings: vec![(1, x.clone()), (2, bytes.clone()), (3, scales.clone())],
         groups: [workgroups, 1, planes],
         weight_bytes: 0,
     });
+}
+
+pub(super) fn shader() -> Shader {
+    Shader::new("quantize")
 }

@@ -19,7 +19,7 @@ pub(crate) fn rms_norm(
     eps: f32,
 ) {
     r.dispatch(Dispatch {
-        shader: Shader::new("rms_norm"),
+        shader: shader(),
         params: Params {
             cols: u32_of(cols),
             x_stride: u32_of(stride),
@@ -32,4 +32,8 @@ pub(crate) fn rms_norm(
         groups: [u32_of(rows), 1, 1],
         weight_bytes: weight.size(),
     });
+}
+
+pub(super) fn shader() -> Shader {
+    Shader::new("rms_norm")
 }

@@ -74,10 +74,14 @@ pub(crate) fn rope_append(r: &mut Recorder, shape: &RopeShape, s: &RopeSlices<'_
     };
     let bindings = [s.qkv, s.table, s.step, s.q, s.k_cache, s.v_cache];
     r.dispatch(Dispatch {
-        shader: Shader::new("rope_append").with_if(s.kv_f32, "kv_f32"),
+        shader: shader(s.kv_f32),
         params: params.bytes(),
         bindings: (1..).zip(bindings.map(Slice::clone)).collect(),
         groups: [u32_of(shape.heads + 2 * shape.kv_heads), u32_of(tokens), 1],
         weight_bytes: 0,
     });
+}
+
+pub(super) fn shader(kv_f32: bool) -> Shader {
+    Shader::new("rope_append").with_if(kv_f32, "kv_f32")
 }

@@ -36,10 +36,14 @@ pub(crate) fn router(
         RouterScore::SoftmaxAll => 2,
     };
     r.dispatch(Dispatch {
-        shader: Shader::new("router"),
+        shader: shader(),
         params: Params { experts: u32_of(experts), chosen: u32_of(chosen), stride: u32_of(stride), score }.bytes(),
         bindings: vec![(1, logits.clone()), (2, ids.clone()), (3, weights.clone())],
         groups: [u32_of(tokens), 1, 1],
         weight_bytes: 0,
     });
+}
+
+pub(super) fn shader() -> Shader {
+    Shader::new("router")
 }

@@ -12,10 +12,14 @@ pub(crate) fn swiglu(r: &mut Recorder, gate_up: &Slice, scores: Option<&Slice>, 
     let mut bindings = vec![(1, gate_up.clone()), (2, y.clone())];
     bindings.extend(scores.map(|s| (3, s.clone())));
     r.dispatch(Dispatch {
-        shader: Shader::new("swiglu").with_if(scores.is_some(), "scaled"),
+        shader: shader(scores.is_some()),
         params: Params { cols: u32_of(cols), y_stride: u32_of(stride) }.bytes(),
         bindings,
         groups: [u32_of(stride.div_ceil(64)), u32_of(rows), 1],
         weight_bytes: 0,
     });
+}
+
+pub(super) fn shader(scaled: bool) -> Shader {
+    Shader::new("swiglu").with_if(scaled, "scaled")
 }

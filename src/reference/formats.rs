@@ -3,9 +3,12 @@
 
 use half::{bf16, f16};
 
+/// Bytes of a block to its values.
+type DecodeBlock = fn(&[u8]) -> Vec<f32>;
+
 /// The values of whole blocks of the format that GGUF calls `name`.
 pub(crate) fn decode(name: &str, raw: &[u8]) -> Vec<f32> {
-    let (bytes, block): (usize, fn(&[u8]) -> Vec<f32>) = match name {
+    let (bytes, block): (usize, DecodeBlock) = match name {
         "F32" => (4, |b| vec![f32::from_le_bytes([b[0], b[1], b[2], b[3]])]),
         "F16" => (2, |b| vec![half(b)]),
         "BF16" => (2, |b| vec![bf16::from_le_bytes([b[0], b[1]]).to_f32()]),

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::variants;
 use crate::gpu::{Gpu, GpuOptions, Recorder, Slice};
 
 /// The bits of a NaN that no computation gives: what every output holds before a run.
@@ -40,7 +41,12 @@ pub(super) fn run<const N: usize>(mut recorder: Recorder, outputs: [&Slice; N]) 
         recorder.copy(output.clone(), staging.slice(offset, output.size()));
         offset += output.size();
     }
-    let program = gpu.prepare(&recorder.finish()).expect("a valid recording");
+    let recording = recorder.finish();
+    for dispatch in recording.dispatches() {
+        let listed = variants::ALL.iter().any(|v| v.shader == dispatch.shader);
+        assert!(listed, "{} is not in the list of variants", dispatch.shader);
+    }
+    let program = gpu.prepare(&recording).expect("a valid recording");
     gpu.run(&program).expect("a run without errors");
     let all: Vec<u32> = bytemuck::pod_collect_to_vec(&pollster::block_on(gpu.read(&staging, size)).expect("results"));
     let mut rest = &all[..];

@@ -8,4 +8,6 @@ mod layers;
 mod product;
 mod rope_append;
 mod routing;
+mod translation;
+mod variants;
 mod weights;

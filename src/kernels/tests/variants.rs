@@ -1,0 +1,170 @@
+//! Every variant of every shader, without a GPU: valid WGSL within WebGPU's default limits, and uniforms as the Rust side
+//! fills them.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use naga::proc::Layouter;
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use naga::{AddressSpace, Module, ScalarKind, TypeInner};
+
+use crate::gpu::Shader;
+use crate::kernels::{
+    Matmul, Matvec, add_bias, argmax, attention, combine, embed, is_quantized, matmul, moe_group, quantize, rms_norm,
+    rope_append, router, swiglu,
+};
+use crate::weights::DType;
+
+/// A shader that the library can use, and the fields of its uniform.
+pub(super) struct Variant {
+    pub(super) shader: Shader,
+    params: &'static [(&'static str, &'static str)],
+}
+
+/// All of them. What the kernel tests run must be among them, see `harness::run`.
+pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
+    let mut all = Vec::new();
+    let mut add = |params, shaders: Vec<Shader>| all.extend(shaders.into_iter().map(|shader| Variant { shader, params }));
+    let either = [false, true];
+    add(add_bias::PARAMS, vec![add_bias::shader()]);
+    add(argmax::PARAMS, vec![argmax::shader()]);
+    add(attention::PARAMS, either.map(attention::shader).into());
+    add(combine::PARAMS, either.map(combine::shader).into());
+    add(embed::PARAMS, DType::ALL.map(embed::shader).into());
+    for dtype in DType::ALL {
+        let fits = |bytes: bool| !bytes || is_quantized(dtype);
+        for experts in either {
+            let kernels = Matvec::ALL.into_iter().filter(|k| fits(k.bytes()));
+            add(matmul::PARAMS, kernels.map(|k| matmul::matvec_shader(k, dtype, k.bytes(), experts)).collect());
+            let kernels = Matmul::ALL.into_iter().filter(|k| fits(k.bytes()));
+            add(matmul::PARAMS, kernels.map(|k| matmul::matmul_shader(k, dtype, k.bytes(), experts)).collect());
+        }
+    }
+    add(moe_group::PARAMS, vec![moe_group::shader()]);
+    add(quantize::PARAMS, vec![quantize::shader()]);
+    add(rms_norm::PARAMS, vec![rms_norm::shader()]);
+    add(rope_append::PARAMS, either.map(rope_append::shader).into());
+    add(router::PARAMS, vec![router::shader()]);
+    add(swiglu::PARAMS, either.map(swiglu::shader).into());
+    all
+});
+
+/// WGSL as naga understands and accepts it with what WebGPU always has: naga counts pack2x16float as a capability, which
+/// only backends below WebGPU's level lack.
+pub(super) fn valid(wgsl: &str) -> Result<(Module, ModuleInfo), String> {
+    let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| e.emit_to_string(wgsl))?;
+    let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
+        .validate(&module)
+        .map_err(|e| e.emit_to_string(wgsl))?;
+    Ok((module, info))
+}
+
+fn for_each(check: impl Fn(&Variant, &str) -> Result<(), String>) {
+    for variant in ALL.iter() {
+        let wgsl = variant.shader.wgsl().unwrap();
+        check(variant, &wgsl).unwrap_or_else(|e| panic!("{}: {e}\n{wgsl}", variant.shader));
+    }
+}
+
+/// The limits that every WebGPU device has.
+fn within_default_limits(module: &Module) -> Result<(), String> {
+    let mut layouts = Layouter::default();
+    layouts.update(module.to_ctx()).map_err(|e| e.to_string())?;
+    let (mut storage, mut workgroup) = (0, 0);
+    for (_, variable) in module.global_variables.iter() {
+        let size = layouts[variable.ty].size;
+        match variable.space {
+            AddressSpace::Storage { .. } => storage += 1,
+            AddressSpace::WorkGroup => workgroup += size,
+            AddressSpace::Uniform if size > 64 << 10 => return Err(format!("a uniform of {size} bytes")),
+            _ => {}
+        }
+    }
+    let [x, y, z] = module.entry_points.first().ok_or("no entry point")?.workgroup_size;
+    match () {
+        () if storage > 8 => Err(format!("{storage} storage buffers, 8 are guaranteed")),
+        () if workgroup > 16 << 10 => Err(format!("{workgroup} bytes of workgroup memory, 16384 are guaranteed")),
+        () if x * y * z > 256 || z > 64 => Err(format!("a workgroup of {x} x {y} x {z}, 256 invocations are guaranteed")),
+        () => Ok(()),
+    }
+}
+
+/// The struct `Params` has the fields that Rust writes, in their order, each of four bytes.
+fn same_params(module: &Module, expected: &[(&str, &str)]) -> Result<(), String> {
+    let params = module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Params"));
+    let Some(TypeInner::Struct { members, .. }) = params.map(|(_, t)| &t.inner) else {
+        return Err("no struct Params".into());
+    };
+    let found: Vec<(String, &str, u32)> = members
+        .iter()
+        .map(|member| {
+            let kind = match module.types[member.ty].inner {
+                TypeInner::Scalar(s) if s.width == 4 && s.kind == ScalarKind::Uint => "u32",
+                TypeInner::Scalar(s) if s.width == 4 && s.kind == ScalarKind::Float => "f32",
+                _ => "neither u32 nor f32",
+            };
+            (member.name.clone().unwrap_or_default(), kind, member.offset)
+        })
+        .collect();
+    let expected: Vec<_> = (0..).step_by(4).zip(expected).map(|(at, (name, kind))| ((*name).to_string(), *kind, at)).collect();
+    if found == expected { Ok(()) } else { Err(format!("Params is {found:?}, Rust writes {expected:?}")) }
+}
+
+/// `gpu::shader` switches wgpu's loop counters off because every loop is a `for` with a bound.
+fn only_bounded_loops(wgsl: &str) -> Result<(), String> {
+    let words: BTreeSet<&str> = wgsl.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    match ["loop", "while"].into_iter().find(|word| words.contains(word)) {
+        Some(word) => Err(format!("a `{word}` statement")),
+        None => Ok(()),
+    }
+}
+
+#[test]
+fn every_variant_is_valid_within_the_default_limits() {
+    for_each(|variant, wgsl| {
+        let (module, _) = valid(wgsl)?;
+        within_default_limits(&module)?;
+        same_params(&module, variant.params)?;
+        only_bounded_loops(wgsl)
+    });
+}
+
+#[test]
+fn every_variant_has_a_name_of_its_own_and_every_shader_a_variant() {
+    let names: BTreeSet<String> = ALL.iter().map(|v| v.shader.to_string()).collect();
+    assert_eq!(names.len(), ALL.len());
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let shaders: BTreeSet<String> = files
+        .filter(|path| path.extension().is_some_and(|e| e == "wgsl"))
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_string()))
+        .collect();
+    assert_eq!(ALL.iter().map(|v| v.shader.label().to_string()).collect::<BTreeSet<_>>(), shaders);
+}
+
+#[test]
+fn what_breaks_a_rule_is_noticed() {
+    let shader = |body: &str, globals: &str| format!("{globals}\n@compute @workgroup_size(64) fn main() {{ {body} }}");
+    let module = |wgsl: &str| valid(wgsl).unwrap().0;
+
+    assert!(valid(&shader("let x: u32 = 1.5;", "")).is_err());
+    assert!(valid(&shader("let x = 1.5h;", "enable f16;")).is_err(), "an optional feature");
+
+    assert!(within_default_limits(&module(&shader("", "var<workgroup> a: array<f32, 4096>;"))).is_ok());
+    assert!(within_default_limits(&module(&shader("", "var<workgroup> a: array<f32, 4097>;"))).is_err());
+    let buffers = |count: u32| -> String {
+        (0..count).map(|i| format!("@group(0) @binding({i}) var<storage, read> b{i}: array<u32>;")).collect()
+    };
+    assert!(within_default_limits(&module(&shader("", &buffers(8)))).is_ok());
+    assert!(within_default_limits(&module(&shader("", &buffers(9)))).is_err());
+
+    let params = module(&shader("", "struct Params { a: u32, b: f32 } @group(0) @binding(0) var<uniform> p: Params;"));
+    assert!(same_params(&params, &[("a", "u32"), ("b", "f32")]).is_ok());
+    for wrong in [&[("b", "f32"), ("a", "u32")][..], &[("a", "u32"), ("b", "u32")], &[("a", "u32")]] {
+        assert!(same_params(&params, wrong).is_err());
+    }
+
+    assert!(only_bounded_loops("for (var i = 0; i < 3; i++) {}").is_ok());
+    assert!(only_bounded_loops("while true {}").is_err());
+    assert!(only_bounded_loops("loop { break; }").is_err());
+}
