@@ -2,6 +2,7 @@
 //! element that was not written, or written where it should not be, is seen.
 
 mod attention;
+mod chromium;
 mod embed;
 mod harness;
 mod layers;

@@ -1,0 +1,24 @@
+//! Every variant in the compiler of a browser, whose rules are stricter than naga's.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::variants::ALL;
+
+#[test]
+#[ignore = "needs Chromium; tests/run.sh installs it and runs this"]
+fn chromium_compiles_every_variant() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = root.join("target/shaders");
+    // What a shader was called last time must not be compiled again.
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    for variant in ALL.iter() {
+        std::fs::write(folder.join(format!("{}.wgsl", variant.shader)), variant.shader.wgsl().unwrap()).unwrap();
+    }
+    let done = Command::new("python3").arg(root.join("tests/chromium/compile.py")).arg(&folder).output().unwrap();
+    let text = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+    println!("{text}");
+    assert!(done.status.success(), "{text}");
+    assert!(text.contains(&format!("{} shaders compiled", ALL.len())), "{text}");
+}
