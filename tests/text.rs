@@ -100,11 +100,12 @@ fn streams_give_the_same_text_in_whole_characters() {
     }
 }
 
-/// Needs the model itself: its vocabulary is too large to be stored here. `MOXEL_SMOLLM2` names the GGUF file.
+/// Needs the demo model itself: its vocabulary is too large to be stored here.
 #[test]
 fn smollm2_ids_and_text_are_the_references() {
-    let Some(path) = std::env::var_os("MOXEL_SMOLLM2") else {
-        eprintln!("SKIPPED: MOXEL_SMOLLM2 does not name SmolLM2-135M-Instruct.Q4_1.gguf");
+    let Some(path) = std::env::var_os("MOXEL_DEMO_MODEL") else {
+        assert!(std::env::var_os("MOXEL_REQUIRE_MODEL").is_none(), "MOXEL_DEMO_MODEL is not set");
+        eprintln!("SKIPPED: MOXEL_DEMO_MODEL does not name the file that native-demo/get-model.sh fetches");
         return;
     };
     let (source, entry) = moxel::weights::open_path(path.as_ref()).unwrap();
@@ -116,7 +117,7 @@ fn smollm2_ids_and_text_are_the_references() {
     for (ids, text) in ids.iter().zip(strings(&golden["decoded"])) {
         assert_eq!(tokenizer.decode(ids).unwrap(), text);
     }
-    assert_eq!(tokenizer.end_ids(), [0, 2]);
+    assert_eq!(tokenizer.end_ids(), [0, 2, 4], "as llama.cpp has it: end of text, of a message, and a repository's name");
     assert_eq!(tokenizer.bos(), Some(1));
     let template = ChatTemplate::from_gguf(checkpoint.config()).unwrap().unwrap();
     let prompt = template.render(&[Message::new("user", "Hi")], true).unwrap();

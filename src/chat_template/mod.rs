@@ -7,6 +7,7 @@
 mod date;
 mod guard;
 mod json;
+mod lexer;
 mod rewrite;
 
 use minijinja::syntax::SyntaxConfig;

@@ -16,6 +16,8 @@
 
 use std::collections::BTreeSet;
 
+use super::lexer::{Kind, Token, close_of, tokens_of_tag};
+
 /// Plain text up to this many bytes is not counted: the limit on instructions keeps it small.
 const UNCOUNTED_TEXT: usize = 64;
 /// White space cannot be counted without changing what `{%-` takes away, so long runs of it are refused.
@@ -47,51 +49,6 @@ struct Edit {
     text: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// A name that is a value, and not a word of the language.
-    Name,
-    /// `if`, `in`, `and` and the like.
-    Word,
-    Number,
-    Text,
-    Open,
-    Close,
-    Operator,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Token {
-    kind: Kind,
-    start: usize,
-    end: usize,
-}
-
-const WORDS: [&str; 22] = [
-    "and",
-    "or",
-    "not",
-    "in",
-    "is",
-    "if",
-    "else",
-    "elif",
-    "for",
-    "set",
-    "block",
-    "macro",
-    "call",
-    "filter",
-    "with",
-    "do",
-    "import",
-    "from",
-    "include",
-    "extends",
-    "recursive",
-    "autoescape",
-];
-
 impl<'a> Rewriter<'a> {
     fn run(&mut self) -> Result<(), String> {
         let mut position = 0;
@@ -105,7 +62,7 @@ impl<'a> Rewriter<'a> {
                 "{{" => "}}",
                 _ => "%}",
             };
-            let (tokens, end) = self.tokens(offset + 2, close);
+            let (tokens, end) = tokens_of_tag(self.source, offset + 2, close);
             position = end;
             let first = tokens.first().map_or("", |token| self.text(*token));
             self.chains(&tokens)?;
@@ -149,65 +106,13 @@ impl<'a> Rewriter<'a> {
     fn after_raw(&self, from: usize) -> usize {
         let mut position = from;
         while let Some(offset) = self.source[position..].find("{%") {
-            let (tokens, end) = self.tokens(position + offset + 2, "%}");
+            let (tokens, end) = tokens_of_tag(self.source, position + offset + 2, "%}");
             if tokens.len() == 1 && self.text(tokens[0]) == "endraw" {
                 return end;
             }
             position += offset + 2;
         }
         self.source.len()
-    }
-
-    /// The tokens from `from` up to `close`, and where the source goes on. As in the engine's own lexer, the end of a
-    /// tag counts only outside of brackets.
-    fn tokens(&self, from: usize, close: &str) -> (Vec<Token>, usize) {
-        let bytes = self.source.as_bytes();
-        let mut tokens = Vec::new();
-        let mut depth = 0_i64;
-        let mut position = from;
-        // `{%-` and `{%+` belong to the tag's start.
-        if matches!(bytes.get(position), Some(b'-' | b'+')) {
-            position += 1;
-        }
-        while let Some(&byte) = bytes.get(position) {
-            let rest = &bytes[position..];
-            if depth == 0 {
-                if rest.starts_with(close.as_bytes()) {
-                    return (tokens, position + close.len());
-                }
-                if matches!(byte, b'-' | b'+') && rest[1..].starts_with(close.as_bytes()) {
-                    return (tokens, position + 1 + close.len());
-                }
-            }
-            let (kind, length) = match byte {
-                _ if byte.is_ascii_whitespace() => {
-                    position += 1;
-                    continue;
-                }
-                b'\'' | b'"' => (Kind::Text, quoted_length(rest)),
-                b'0'..=b'9' => (Kind::Number, number_length(rest)),
-                b'(' | b'[' | b'{' => {
-                    depth += 1;
-                    (Kind::Open, 1)
-                }
-                b')' | b']' | b'}' => {
-                    depth -= 1;
-                    (Kind::Close, 1)
-                }
-                _ if is_name(byte) => {
-                    let length = rest.iter().take_while(|&&byte| is_name(byte)).count();
-                    let word = WORDS.contains(&&self.source[position..position + length]);
-                    (if word { Kind::Word } else { Kind::Name }, length)
-                }
-                _ if [&b"=="[..], b"!=", b"<=", b">=", b"//", b"**"].iter().any(|two| rest.starts_with(two)) => {
-                    (Kind::Operator, 2)
-                }
-                _ => (Kind::Operator, 1),
-            };
-            tokens.push(Token { kind, start: position, end: position + length });
-            position += length;
-        }
-        (tokens, self.source.len())
     }
 
     /// Counts a stretch of plain text where it is long.
@@ -381,47 +286,4 @@ impl<'a> Rewriter<'a> {
         result.push_str(&self.source[position..]);
         result
     }
-}
-
-/// The bracket that closes the one at `open`.
-fn close_of(tokens: &[Token], open: usize) -> Option<usize> {
-    let mut depth = 0_usize;
-    for (index, token) in tokens.iter().enumerate().skip(open) {
-        match token.kind {
-            Kind::Open => depth += 1,
-            Kind::Close => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return Some(index);
-        }
-    }
-    None
-}
-
-fn is_name(byte: u8) -> bool {
-    byte == b'_' || byte.is_ascii_alphanumeric() || !byte.is_ascii()
-}
-
-/// The length of the quoted text that `bytes` starts with; a backslash takes the next character along.
-fn quoted_length(bytes: &[u8]) -> usize {
-    let mut escaped = false;
-    for (index, &byte) in bytes.iter().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            _ if byte == bytes[0] => return index + 1,
-            _ => {}
-        }
-    }
-    bytes.len()
-}
-
-/// The length of the number that `bytes` starts with: a dot belongs to it only in front of a digit.
-fn number_length(bytes: &[u8]) -> usize {
-    let mut length = bytes.iter().take_while(|&&byte| is_name(byte)).count();
-    if bytes.get(length) == Some(&b'.') && bytes.get(length + 1).is_some_and(u8::is_ascii_digit) {
-        length += 1 + bytes[length + 1..].iter().take_while(|&&byte| is_name(byte)).count();
-    }
-    length
 }

@@ -1,9 +1,9 @@
 //! Which special tokens end a generation whatever the configuration says.
 
-/// Spellings of end-of-turn and end-of-text tokens in released models: the list of llama.cpp's `llama-vocab.cpp`.
+/// Spellings of tokens that end a turn or a text in released models, from llama.cpp's `llama-vocab.cpp`.
 ///
 /// Many checkpoints name only one end id although their chat template uses another, and then never stop.
-const WELL_KNOWN: [&str; 26] = [
+const END_OF_TURN: [&str; 24] = [
     "</s>",
     "<|eot_id|>",
     "<|eom_id|>",
@@ -20,21 +20,34 @@ const WELL_KNOWN: [&str; 26] = [
     "<end_of_turn>",
     "<turn|>",
     "<end_of_utterance>",
-    "<|end_of_turn|>",
-    "<|endofturn|>",
-    "<|end▁of▁sentence|>",
+    "<|tool_response>",
     "<｜end▁of▁sentence｜>",
-    "<|eos|>",
     "<eos>",
-    "< EOT >",
+    "<EOT>",
     "_<EOT>",
     "[EOT]",
     "[EOS]",
+    "[e~[",
 ];
 
-/// Whether a special token of this spelling ends a generation.
+/// What code models write after the file they were to complete; llama.cpp stops there too.
+const END_OF_FILE: [&str; 11] = [
+    "<|fim_pad|>",
+    "<fim-pad>",
+    "<fim_pad>",
+    "<PAD>",
+    "[PAD]",
+    "<|fim_repo|>",
+    "<|repo_name|>",
+    "<fim-repo>",
+    "<REPO>",
+    "<reponame>",
+    "<|file_sep|>",
+];
+
+/// Whether an added token of this spelling ends a generation.
 pub(super) fn is_well_known(token: &str) -> bool {
-    WELL_KNOWN.contains(&token)
+    END_OF_TURN.contains(&token) || END_OF_FILE.contains(&token)
 }
 
 /// `ids` in ascending order, each once.

@@ -123,13 +123,13 @@ fn finish(
     let suffix = around("add_eos_token", eos, false)?;
 
     let mut ends: Vec<u32> = eos.into_iter().collect();
-    for key in ["eot_token_id", "eom_token_id"] {
+    for key in ["eot_token_id", "eom_token_id", "fim_pad_token_id", "fim_rep_token_id", "fim_sep_token_id"] {
         ends.extend(keys.id(key, vocabulary)?);
     }
     let well_known = vocabulary
         .iter()
         .zip(0..)
-        .filter(|((token, kind), _)| *kind == TokenType::Control && end_ids::is_well_known(token))
+        .filter(|((token, kind), _)| matches!(kind, TokenType::Control | TokenType::UserDefined) && end_ids::is_well_known(token))
         .map(|(_, id)| id);
     ends.extend(well_known);
 

@@ -55,8 +55,8 @@ pub(super) fn build(
     ends.extend(ids(from_config("eos_token_id"), "config.json", "eos_token_id", vocab_size)?);
     let generation_eos = generation_config.and_then(|config| config.get("eos_token_id"));
     ends.extend(ids(generation_eos, "generation_config.json", "eos_token_id", vocab_size)?);
-    let special = inner.get_added_tokens_decoder();
-    ends.extend(special.iter().filter(|(_, token)| token.special && end_ids::is_well_known(&token.content)).map(|(&id, _)| id));
+    let added = inner.get_added_tokens_decoder();
+    ends.extend(added.iter().filter(|(_, token)| end_ids::is_well_known(&token.content)).map(|(&id, _)| id));
 
     Ok(Tokenizer { inner, pieces: Arc::new(pieces), vocab_size, prefix, suffix, bos, end_ids: end_ids::sorted(ends) })
 }

@@ -117,8 +117,8 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
-    /// Every id that ends a generation, ascending: the configured ones and the well-known end markers that are special
-    /// tokens of this vocabulary.
+    /// Every id that ends a generation, ascending: the configured ones and the well-known end markers that are added
+    /// tokens (not ordinary pieces of text) in this vocabulary.
     pub fn end_ids(&self) -> &[u32] {
         &self.end_ids
     }
