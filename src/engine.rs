@@ -47,6 +47,23 @@ impl Default for EngineOptions {
     }
 }
 
+impl EngineOptions {
+    /// The positions that a session of this model would hold.
+    ///
+    /// # Errors
+    /// More were asked for than the model was trained for, or none.
+    pub fn context_for(&self, info: &ModelInfo) -> Result<usize> {
+        let context = self.context.unwrap_or(info.trained_context.min(DEFAULT_CONTEXT));
+        if context == 0 || context > info.trained_context {
+            return Err(Error::Request(format!(
+                "a context of {context} is not within the model's 1 to {}",
+                info.trained_context
+            )));
+        }
+        Ok(context)
+    }
+}
+
 /// How far loading has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadProgress {
@@ -77,6 +94,12 @@ pub(crate) struct Loaded {
     template: Option<ChatTemplate>,
 }
 
+impl Loaded {
+    pub(crate) fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().map_err(|why| Error::Tokenizer(why.clone()))
+    }
+}
+
 impl Engine {
     /// Loads a model to the GPU.
     ///
@@ -95,13 +118,7 @@ impl Engine {
         let checkpoint = Checkpoint::open(source, entry).await?;
         let info = ModelInfo::new(&checkpoint)?;
         let architecture = architecture(&checkpoint)?;
-        let context = options.context.unwrap_or(info.trained_context.min(DEFAULT_CONTEXT));
-        if context == 0 || context > info.trained_context {
-            return Err(Error::Request(format!(
-                "a context of {context} is not within the model's 1 to {}",
-                info.trained_context
-            )));
-        }
+        let context = options.context_for(&info)?;
         KvCache::check(gpu, &architecture.dims(), context, options.precision == Precision::Exact)?;
         let (tokenizer, template) = read_text_files(&checkpoint).await?;
         let total_bytes = info.weight_bytes;
@@ -177,7 +194,7 @@ impl Engine {
     /// # Errors
     /// The checkpoint has no tokenizer, or one that cannot be used.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.loaded.tokenizer.as_ref().map_err(|why| Error::Tokenizer(why.clone()))
+        self.loaded.tokenizer()
     }
 
     /// The ids of a prompt: a conversation through the model's chat template, ready for the assistant's answer.

@@ -1,10 +1,12 @@
 //! Moxel runs language models, above all sparse Mixture-of-Experts ones, on any GPU through WebGPU.
 #![deny(missing_docs)]
 
+mod chat;
 pub mod chat_template;
 mod config;
 mod engine;
 mod error;
+mod generate;
 mod gpu;
 mod kernels;
 mod kv_cache;
@@ -20,8 +22,10 @@ pub mod tokenizer;
 mod tuning;
 pub mod weights;
 
+pub use chat::Chat;
 pub use engine::{Engine, EngineOptions, LoadProgress, Precision};
 pub use error::{Error, Result};
+pub use generate::{CancelToken, FinishReason, GenerateOptions, Generation, Token};
 pub use gpu::{AdapterDescription, AdapterSelector, Caps, Gpu, GpuOptions, adapters};
 pub use models::ModelInfo;
 pub use session::{Counters, Logits, Routing, Session};

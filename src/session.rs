@@ -96,6 +96,16 @@ impl Session {
         self.counters
     }
 
+    /// Tokens of a prompt that are computed together.
+    pub(crate) fn prefill_chunk(&self) -> usize {
+        self.engine.prefill_chunk
+    }
+
+    /// The loaded model.
+    pub(crate) fn engine(&self) -> &Arc<Loaded> {
+        &self.engine
+    }
+
     /// Forgets all tokens but the first `len`, as if the others had never been given.
     pub fn rewind(&mut self, len: usize) {
         self.tokens.truncate(len);
@@ -177,7 +187,8 @@ impl Session {
         Ok(all)
     }
 
-    fn check(&self, tokens: &[u32]) -> Result<()> {
+    /// Fails where these tokens cannot be appended.
+    pub(crate) fn check(&self, tokens: &[u32]) -> Result<()> {
         let (total, context) = (self.tokens.len() + tokens.len(), self.engine.context);
         if total > context {
             return Err(Error::ContextFull { tokens: total, context });

@@ -1,1 +1,35 @@
-fn main() {}
+//! `moxel`: language models on any GPU, from the command line.
+
+mod answer;
+mod args;
+mod commands;
+mod interactive;
+mod model;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let Cli { common, command } = Cli::parse();
+    let result = match command {
+        Command::Adapters { json } => commands::adapters::run(json),
+        Command::Inspect { model, json } => commands::inspect::run(&common, &model, json),
+        Command::Generate(args) => commands::generate::run(&common, args),
+        Command::Chat(args) => commands::chat::run(&common, args),
+        Command::Logits(args) => commands::logits::run(&common, &args),
+        Command::Bench(args) => commands::bench::run(&common, &args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough, as `head` does.
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

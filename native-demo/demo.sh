@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# A language model answers a question on this machine's GPU, or on its CPU through a software Vulkan driver.
+#
+#   native-demo/demo.sh ["question"] [--model PATH_OR_DIR]
+#
+# Without a question it is a chat. The first run fetches the demo model (98 MB) into models/, builds `moxel` and, where no
+# GPU adapter is found, installs Mesa's software driver (Debian, as root).
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+model=
+question=()
+
+say() { printf '==> %s\n' "$*" >&2; }
+
+fail() {
+  printf 'demo.sh: %s\n' "$*" >&2
+  exit 1
+}
+
+usage() {
+  printf 'usage: %s ["question"] [--model PATH_OR_DIR]\n' "${BASH_SOURCE[0]}" >&2
+  exit 2
+}
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    --model)
+      [ $# -ge 2 ] || usage
+      # The build below runs elsewhere.
+      model=$(realpath -e -- "$2") || fail "there is no $2"
+      shift
+      ;;
+    -*) usage ;;
+    *)
+      [ ${#question[@]} -eq 0 ] || usage
+      question=("$1")
+      ;;
+  esac
+  shift
+done
+
+moxel() { cargo run --quiet --release --locked --package moxel-cli -- "$@"; }
+
+install_software_driver() {
+  say "No GPU adapter was found: installing Mesa's software Vulkan driver"
+  if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
+    fail "install a Vulkan driver (Debian: mesa-vulkan-drivers and libvulkan1) and run this again"
+  fi
+  export DEBIAN_FRONTEND=noninteractive
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends mesa-vulkan-drivers libvulkan1; } >/dev/null ||
+    fail "apt-get could not install mesa-vulkan-drivers and libvulkan1; is this machine online?"
+}
+
+cd "$root"
+if ! command -v cargo >/dev/null && [ -f "$HOME/.cargo/env" ]; then
+  # shellcheck source=/dev/null
+  . "$HOME/.cargo/env"
+fi
+command -v cargo >/dev/null || fail "cargo is missing; install Rust 1.95 or newer from https://rustup.rs"
+
+[ -n "$model" ] || model=$(native-demo/get-model.sh)
+
+say "Building moxel (the first time takes some minutes)"
+cargo build --release --locked --package moxel-cli || fail "moxel could not be built; cargo says why above"
+
+moxel adapters >/dev/null 2>&1 || install_software_driver
+
+if [ ${#question[@]} -eq 0 ]; then
+  say "Chatting with $(basename "$model")"
+  moxel chat "$model"
+else
+  say "Asking $(basename "$model"): ${question[0]}"
+  # Greedy, so that every machine gives the same answer.
+  moxel chat "$model" --message "${question[0]}" --temperature 0
+fi

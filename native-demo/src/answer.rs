@@ -1,0 +1,152 @@
+//! Running one generation: its text, ids, times and the work that it took.
+
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use console::style;
+use moxel::{Counters, FinishReason, Generation};
+use serde::Serialize;
+
+use crate::args::ReportArgs;
+use crate::output;
+
+/// A finished generation, as `--json` prints it.
+#[derive(Debug, Serialize)]
+pub struct Answer {
+    text: String,
+    token_ids: Vec<u32>,
+    prompt_tokens: usize,
+    completion_tokens: usize,
+    finish_reason: Option<FinishReason>,
+    timings: Timings,
+    stats: Option<Stats>,
+}
+
+/// Times in milliseconds and speeds. The first token is part of the prompt's time: it comes with the prompt's last one.
+#[derive(Debug, Serialize)]
+struct Timings {
+    load_ms: f64,
+    prompt_ms: f64,
+    prompt_per_second: f64,
+    predicted_ms: f64,
+    predicted_per_second: Option<f64>,
+}
+
+/// Work for each token after the first.
+#[derive(Debug, Serialize)]
+struct Stats {
+    dispatches_per_token: f64,
+    submits_per_token: f64,
+    readbacks_per_token: f64,
+    weight_bytes_per_token: f64,
+}
+
+impl Answer {
+    /// Runs the generation to its end and hands every piece of text to `show` as it is made.
+    pub fn run(
+        mut generation: Generation<'_>,
+        load_time: Duration,
+        mut show: impl FnMut(&str) -> io::Result<()>,
+    ) -> anyhow::Result<Self> {
+        let begin = Instant::now();
+        let (mut text, mut token_ids) = (String::new(), Vec::new());
+        // Time and work up to the first token.
+        let mut first = None;
+        while let Some(token) = generation.next() {
+            let token = token?;
+            first.get_or_insert_with(|| (begin.elapsed(), generation.counters()));
+            show(&token.text)?;
+            text.push_str(&token.text);
+            token_ids.push(token.id);
+        }
+        let (prompt_time, after_first) = first.unwrap_or_else(|| (begin.elapsed(), generation.counters()));
+        let later_tokens = token_ids.len().saturating_sub(1);
+        let later_time = begin.elapsed() - prompt_time;
+        Ok(Self {
+            timings: Timings {
+                load_ms: milliseconds(load_time),
+                prompt_ms: milliseconds(prompt_time),
+                prompt_per_second: generation.prompt_tokens() as f64 / prompt_time.as_secs_f64(),
+                predicted_ms: milliseconds(later_time),
+                predicted_per_second: (later_tokens > 0).then(|| later_tokens as f64 / later_time.as_secs_f64()),
+            },
+            stats: Stats::new(after_first, generation.counters(), later_tokens),
+            text,
+            prompt_tokens: generation.prompt_tokens(),
+            completion_tokens: token_ids.len(),
+            token_ids,
+            finish_reason: generation.finish_reason(),
+        })
+    }
+
+    /// Prints what `--json` and `--stats` ask for once the text is out.
+    pub fn report(&self, report: &ReportArgs, seed: Option<u64>) -> anyhow::Result<()> {
+        if report.json {
+            #[derive(Serialize)]
+            struct Report<'a> {
+                #[serde(flatten)]
+                answer: &'a Answer,
+                seed: Option<u64>,
+            }
+            return output::show_json(&Report { answer: self, seed });
+        }
+        output::show("\n")?;
+        eprintln!("{}", style(&self.timings_line()).for_stderr().dim());
+        if report.stats {
+            match &self.stats {
+                Some(stats) => eprintln!("{}", style(stats).for_stderr().dim()),
+                None => eprintln!("{}", style("per generated token: too few tokens to tell").for_stderr().dim()),
+            }
+        }
+        Ok(())
+    }
+
+    fn timings_line(&self) -> String {
+        let t = &self.timings;
+        let mut line = format!(
+            "load {:.2} s | prompt {} tokens, {:.1} tokens/s | generated {} tokens",
+            t.load_ms / 1e3,
+            self.prompt_tokens,
+            t.prompt_per_second,
+            self.completion_tokens
+        );
+        if let Some(speed) = t.predicted_per_second {
+            line += &format!(", {speed:.1} tokens/s");
+        }
+        if let Some(peak) = output::peak_memory() {
+            line += &format!(" | peak memory {}", output::bytes(peak));
+        }
+        line
+    }
+}
+
+impl Stats {
+    /// The difference of two readings for each of `tokens`.
+    fn new(before: Counters, after: Counters, tokens: usize) -> Option<Self> {
+        let each = |before: u64, after: u64| (after - before) as f64 / tokens as f64;
+        (tokens > 0).then(|| Self {
+            dispatches_per_token: each(before.dispatches, after.dispatches),
+            submits_per_token: each(before.submits, after.submits),
+            readbacks_per_token: each(before.readbacks, after.readbacks),
+            weight_bytes_per_token: each(before.weight_bytes, after.weight_bytes),
+        })
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "per generated token: {} dispatches, {} submits, {} readbacks, {} of weights",
+            self.dispatches_per_token,
+            self.submits_per_token,
+            self.readbacks_per_token,
+            output::bytes(self.weight_bytes_per_token as u64)
+        )
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}

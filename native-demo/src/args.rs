@@ -1,0 +1,255 @@
+//! The command line's grammar. Names, defaults and JSON keys are relied on by scripts.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use moxel::sampler::SamplingOptions;
+use moxel::{AdapterSelector, CancelToken, GenerateOptions};
+
+/// Runs language models on any GPU through WebGPU: dense ones and mixtures of experts.
+#[derive(Parser)]
+#[command(name = "moxel", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Args)]
+pub struct Common {
+    /// Run on this adapter: its index in `moxel adapters`, or a part of its name [default: the fastest kind present]
+    #[arg(long, global = true, value_name = "NAME_OR_INDEX")]
+    pub adapter: Option<String>,
+    /// Tokens that a session can hold [default: what the model was trained for, at most 4096]
+    #[arg(long, global = true, value_name = "N")]
+    pub context: Option<usize>,
+    /// How exactly to compute [default: fast; for `logits` exact]
+    #[arg(long, global = true, value_enum)]
+    pub precision: Option<Precision>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Precision {
+    /// f32 activations and an f32 KV cache
+    Exact,
+    /// What the adapter does fastest within a small error
+    Fast,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// List the adapters with backend, driver, tier and limits; status 1 if there is none
+    Adapters {
+        /// Print a JSON list
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a model is made of and what it needs, without loading it
+    Inspect {
+        /// A Hugging Face directory or a GGUF file
+        model: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Continue a text
+    Generate(GenerateArgs),
+    /// Talk with a model through its chat template
+    Chat(ChatArgs),
+    /// Write the logits after every token, and the routing of every MoE layer, to a safetensors file
+    Logits(LogitsArgs),
+    /// Measure the speed of prompt processing and of generation
+    Bench(BenchArgs),
+}
+
+#[derive(Args)]
+pub struct GenerateArgs {
+    /// A Hugging Face directory or a GGUF file
+    pub model: PathBuf,
+    /// The text to continue
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub prompt: String,
+    /// Tokens to generate at most
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub max_tokens: usize,
+    /// Divides the logits; 0 always takes the likeliest token
+    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub temperature: f32,
+    /// Sample from the likeliest tokens that together have this probability
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub top_p: f32,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+#[derive(Args)]
+pub struct ChatArgs {
+    /// A Hugging Face directory or a GGUF file
+    pub model: PathBuf,
+    /// Instructions for the model
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
+    pub system: Option<String>,
+    /// Say this and end after the answer; without it, talk
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub message: Option<String>,
+    /// Tokens of an answer at most
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    pub max_tokens: usize,
+    /// Divides the logits; 0 always takes the likeliest token
+    #[arg(long, value_name = "T", default_value_t = 0.7, allow_negative_numbers = true)]
+    pub temperature: f32,
+    /// Sample from the likeliest tokens that together have this probability
+    #[arg(long, value_name = "P", default_value_t = 0.95, allow_negative_numbers = true)]
+    pub top_p: f32,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// What `generate` and `chat` say about themselves besides the text.
+#[derive(Args)]
+pub struct ReportArgs {
+    /// Print one JSON object instead of the text (of `chat` only with --message)
+    #[arg(long)]
+    pub json: bool,
+    /// Say how many dispatches, submits, readbacks and bytes of weights a generated token took
+    #[arg(long)]
+    pub stats: bool,
+}
+
+/// Sampling options with the same defaults in `generate` and `chat`.
+#[derive(Args)]
+pub struct SamplingArgs {
+    /// Sample from the K likeliest tokens; 0 is no limit
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub top_k: usize,
+    /// Sample from tokens at least this many times as likely as the likeliest
+    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true)]
+    pub min_p: f32,
+    /// Make the latest 64 tokens less likely by this factor; 1 is no penalty
+    #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true)]
+    pub repeat_penalty: f32,
+    /// Where the random numbers start; the same seed gives the same text [default: a different one each time]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// End the text before this string; may be given several times
+    #[arg(long, value_name = "S", allow_hyphen_values = true)]
+    pub stop: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct LogitsArgs {
+    /// A Hugging Face directory or a GGUF file
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub tokens: TokenArgs,
+    /// The file to write: `logits` F32 [T, vocab]; for MoE layer n `router.n.ids` I32 and `router.n.weights` F32 [T, k]
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub out: PathBuf,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct TokenArgs {
+    /// Token ids
+    #[arg(long, value_name = "1,2,3", value_delimiter = ',')]
+    pub tokens: Option<Vec<u32>>,
+    /// A text file with token ids between commas or white space
+    #[arg(long, value_name = "F")]
+    pub tokens_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct BenchArgs {
+    /// A Hugging Face directory or a GGUF file
+    pub model: PathBuf,
+    /// Tokens of the prompt; 0 leaves the test out
+    #[arg(short = 'p', value_name = "N", default_value_t = 512)]
+    pub prompt: usize,
+    /// Tokens to generate; 0 leaves the test out
+    #[arg(short = 'n', value_name = "N", default_value_t = 128)]
+    pub generate: usize,
+    /// Runs of each test, after one that does not count
+    #[arg(short = 'r', value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub repetitions: u32,
+    /// The form of the result
+    #[arg(long, value_enum, default_value_t = Table::Md)]
+    pub output: Table,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Table {
+    /// A Markdown table
+    Md,
+    /// A list of objects with test, tokens_per_second, stddev, adapter, backend, ...
+    Json,
+    /// Comma-separated values with a header line
+    Csv,
+}
+
+impl Common {
+    /// The adapter to run on.
+    pub fn selector(&self) -> AdapterSelector {
+        self.adapter.as_deref().map_or(AdapterSelector::Best, AdapterSelector::from)
+    }
+
+    /// The precision asked for, or the command's own.
+    pub fn precision_or(&self, default: moxel::Precision) -> moxel::Precision {
+        match self.precision {
+            None => default,
+            Some(Precision::Exact) => moxel::Precision::Exact,
+            Some(Precision::Fast) => moxel::Precision::Fast,
+        }
+    }
+}
+
+impl GenerateArgs {
+    /// The library's options; ends the program where they make no sense.
+    pub fn options(&self) -> GenerateOptions {
+        self.sampling.options(self.max_tokens, self.temperature, self.top_p)
+    }
+}
+
+impl ChatArgs {
+    /// The library's options; ends the program where they make no sense.
+    pub fn options(&self) -> GenerateOptions {
+        self.sampling.options(self.max_tokens, self.temperature, self.top_p)
+    }
+}
+
+impl SamplingArgs {
+    fn options(&self, max_tokens: usize, temperature: f32, top_p: f32) -> GenerateOptions {
+        let sampling = SamplingOptions {
+            temperature,
+            top_p,
+            top_k: self.top_k,
+            min_p: self.min_p,
+            repeat_penalty: self.repeat_penalty,
+            seed: Some(self.seed.unwrap_or_else(random_seed)),
+            ..SamplingOptions::default()
+        };
+        if let Err(error) = sampling.validate() {
+            usage_error(error);
+        }
+        if self.stop.iter().any(String::is_empty) {
+            usage_error("--stop must not be empty");
+        }
+        GenerateOptions { max_tokens: Some(max_tokens), sampling, stop: self.stop.clone(), cancel: CancelToken::default() }
+    }
+}
+
+/// Ends the program as clap does where options contradict each other.
+pub fn usage_error(message: impl std::fmt::Display) -> ! {
+    Cli::command().error(clap::error::ErrorKind::ValueValidation, message).exit()
+}
+
+/// 32 bits from the randomness that the standard library draws for its hash maps: short enough to be typed again.
+fn random_seed() -> u64 {
+    RandomState::new().build_hasher().finish() >> 32
+}

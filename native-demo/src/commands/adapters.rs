@@ -1,0 +1,74 @@
+//! `moxel adapters`: what there is to run on.
+
+use moxel::{AdapterDescription, Caps};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::output::{self, bytes};
+
+/// An adapter as `--json` lists it.
+#[derive(Serialize)]
+struct Row<'a> {
+    index: usize,
+    name: &'a str,
+    backend: &'a str,
+    kind: &'a str,
+    driver: &'a str,
+    driver_info: &'a str,
+    tier: &'a str,
+    features: serde_json::Value,
+    limits: serde_json::Value,
+}
+
+pub fn run(json: bool) -> anyhow::Result<()> {
+    let adapters = pollster::block_on(moxel::adapters());
+    if json {
+        output::show_json(&adapters.iter().map(row).collect::<Vec<_>>())?;
+    } else {
+        output::show(&adapters.iter().map(text).collect::<String>())?;
+    }
+    anyhow::ensure!(
+        !adapters.is_empty(),
+        "no GPU adapter found; install a graphics driver with Vulkan, Metal or DirectX 12 \
+         (on Linux without a GPU: the software driver in mesa-vulkan-drivers)"
+    );
+    Ok(())
+}
+
+fn row(adapter: &AdapterDescription) -> Row<'_> {
+    let Caps { f16, subgroups, subgroup_size, timestamps, .. } = adapter.caps;
+    let caps = &adapter.caps;
+    Row {
+        index: adapter.index,
+        name: &adapter.name,
+        backend: &adapter.backend,
+        kind: &adapter.kind,
+        driver: &adapter.driver,
+        driver_info: &adapter.driver_info,
+        tier: &adapter.tier,
+        features: json!({ "f16": f16, "subgroups": subgroups, "subgroup_size": subgroup_size, "timestamps": timestamps }),
+        limits: json!({
+            "max_binding_bytes": caps.max_binding_bytes,
+            "max_buffer_bytes": caps.max_buffer_bytes,
+            "max_workgroup_invocations": caps.max_workgroup_invocations,
+            "max_workgroups_per_dimension": caps.max_workgroups_per_dimension,
+        }),
+    }
+}
+
+fn text(adapter: &AdapterDescription) -> String {
+    let caps = &adapter.caps;
+    let (least, most) = caps.subgroup_size;
+    format!(
+        "{}: {}\n   {} on {} ({} {})\n   tier {}; subgroups of {least} to {most}; bindings up to {}, buffers up to {}\n",
+        adapter.index,
+        adapter.name,
+        adapter.kind,
+        adapter.backend,
+        adapter.driver,
+        adapter.driver_info,
+        adapter.tier,
+        bytes(caps.max_binding_bytes),
+        bytes(caps.max_buffer_bytes),
+    )
+}

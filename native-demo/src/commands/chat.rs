@@ -1,0 +1,23 @@
+//! `moxel chat`: one turn, or a conversation.
+
+use moxel::{Chat, Precision};
+
+use crate::answer::Answer;
+use crate::args::{ChatArgs, Common, usage_error};
+use crate::{interactive, model, output};
+
+pub fn run(common: &Common, args: ChatArgs) -> anyhow::Result<()> {
+    if args.report.json && args.message.is_none() {
+        usage_error("--json needs --message");
+    }
+    let options = args.options();
+    let loaded = model::load(common, &args.model, Precision::Fast)?;
+    let mut chat = Chat::new(&loaded.engine, args.system.as_deref())?;
+    let Some(message) = &args.message else {
+        return interactive::talk(&mut chat, &options, &args.report, loaded.load_time);
+    };
+    let seed = options.sampling.seed;
+    let generation = chat.say(message, options)?;
+    let answer = Answer::run(generation, loaded.load_time, |text| if args.report.json { Ok(()) } else { output::show(text) })?;
+    answer.report(&args.report, seed)
+}

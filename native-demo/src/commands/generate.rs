@@ -1,0 +1,18 @@
+//! `moxel generate`: raw completion.
+
+use moxel::Precision;
+
+use crate::answer::Answer;
+use crate::args::{Common, GenerateArgs};
+use crate::{model, output};
+
+pub fn run(common: &Common, args: GenerateArgs) -> anyhow::Result<()> {
+    let options = args.options();
+    let seed = options.sampling.seed;
+    let loaded = model::load(common, &args.model, Precision::Fast)?;
+    let prompt = loaded.engine.tokenizer()?.encode(&args.prompt, true)?;
+    let mut session = loaded.engine.session()?;
+    let generation = session.generate(&prompt, options)?;
+    let answer = Answer::run(generation, loaded.load_time, |text| if args.report.json { Ok(()) } else { output::show(text) })?;
+    answer.report(&args.report, seed)
+}

@@ -1,0 +1,8 @@
+//! One file per command.
+
+pub mod adapters;
+pub mod bench;
+pub mod chat;
+pub mod generate;
+pub mod inspect;
+pub mod logits;

@@ -1,0 +1,45 @@
+//! Opening the adapter and loading the model, with a progress bar.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use moxel::{Engine, EngineOptions, Gpu, GpuOptions, LoadProgress, Precision};
+
+use crate::args::Common;
+
+/// A model, and how long it took until it was there.
+pub struct LoadedModel {
+    pub engine: Engine,
+    pub load_time: Duration,
+}
+
+/// Loads the model at `path` and says on which adapter.
+pub fn load(common: &Common, path: &Path, precision: Precision) -> moxel::Result<LoadedModel> {
+    load_with(common, path, &options(common, precision))
+}
+
+/// The engine's options as the command line has them.
+pub fn options(common: &Common, precision: Precision) -> EngineOptions {
+    EngineOptions { context: common.context, precision: common.precision_or(precision), ..EngineOptions::default() }
+}
+
+/// As [`load`], with the engine's own options.
+pub fn load_with(common: &Common, path: &Path, options: &EngineOptions) -> moxel::Result<LoadedModel> {
+    let begin = Instant::now();
+    let gpu = pollster::block_on(Gpu::new(&GpuOptions { adapter: common.selector(), ..GpuOptions::default() }))?;
+    eprintln!("adapter: {}", gpu.description());
+    let bar = progress_bar();
+    let engine = Engine::load_path(&gpu, path, options, &mut |LoadProgress { read_bytes, total_bytes }| {
+        bar.set_length(total_bytes);
+        bar.set_position(read_bytes);
+    });
+    bar.finish_and_clear();
+    Ok(LoadedModel { engine: engine?, load_time: begin.elapsed() })
+}
+
+/// A bar on standard error, invisible where that is no terminal.
+fn progress_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("loading {bar:40} {bytes}/{total_bytes} ({bytes_per_sec}, {eta} left)");
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

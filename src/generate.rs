@@ -1,0 +1,219 @@
+//! Generation: tokens and their text one after the other, until the model ends or something stops it.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_core::Stream;
+
+use crate::sampler::{Sampler, SamplingOptions};
+use crate::session::{Counters, Session};
+use crate::tokenizer::{DecodeStream, StopStrings};
+use crate::{Error, Result};
+
+/// How a text is generated. The default is greedy, as long as the context allows.
+#[derive(Clone, Debug, Default)]
+pub struct GenerateOptions {
+    /// Tokens to generate at most; `None`: until the context is full.
+    pub max_tokens: Option<usize>,
+    /// How each token is chosen.
+    pub sampling: SamplingOptions,
+    /// Strings that end the text; they are not part of it.
+    pub stop: Vec<String>,
+    /// Stops the generation from elsewhere.
+    pub cancel: CancelToken,
+}
+
+/// Stops a generation from another thread or task. Clones share their state; a token that was used stays cancelled.
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// Asks the generation to stop after the token, or the part of the prompt, that is being computed.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was asked to.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One generated token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Its id.
+    pub id: u32,
+    /// The text that is complete with it: often more or less than the token's own, since a character may take several
+    /// tokens and the start of a stop string is held back. Empty for a token that ends the generation, unless
+    /// something was held back.
+    pub text: String,
+}
+
+/// Why a generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FinishReason {
+    /// The model ended it, or a stop string was met.
+    Stop,
+    /// As many tokens as allowed were generated, or the context is full.
+    Length,
+    /// It was cancelled.
+    Cancelled,
+}
+
+/// A generation in progress: a stream of [`Token`]s, natively also an iterator.
+///
+/// It may be dropped at any time. The session then holds the prompt and the generated tokens but the last one, whose turn
+/// to be computed would have been next.
+pub struct Generation<'a> {
+    session: &'a mut Session,
+    /// What the model has not seen yet: the prompt, later the last token.
+    input: Vec<u32>,
+    sampler: Sampler,
+    decoder: DecodeStream,
+    stops: StopStrings,
+    end_ids: Vec<u32>,
+    left: usize,
+    cancel: CancelToken,
+    finished: Option<FinishReason>,
+    failed: bool,
+    /// Tokens that the prompt had to compute.
+    prompt_tokens: usize,
+    /// Where the text is also written.
+    transcript: Option<&'a mut String>,
+}
+
+impl Session {
+    /// Generates what follows the session's tokens and `prompt`, whose text is continued.
+    ///
+    /// # Errors
+    /// An empty prompt or one that does not fit into the context, options out of their range, a model without a
+    /// tokenizer.
+    pub fn generate(&mut self, prompt: &[u32], options: GenerateOptions) -> Result<Generation<'_>> {
+        let decoder = DecodeStream::continuing(self.engine().tokenizer()?);
+        Generation::new(self, prompt, options, decoder)
+    }
+}
+
+impl<'a> Generation<'a> {
+    pub(crate) fn new(session: &'a mut Session, prompt: &[u32], options: GenerateOptions, decoder: DecodeStream) -> Result<Self> {
+        session.check(prompt)?;
+        if prompt.is_empty() {
+            return Err(Error::Request("the prompt is empty; there must be at least one token to continue from".into()));
+        }
+        let left = options.max_tokens.unwrap_or(usize::MAX);
+        Ok(Self {
+            sampler: Sampler::new(options.sampling)?,
+            stops: StopStrings::new(options.stop)?,
+            end_ids: session.engine().tokenizer()?.end_ids().to_vec(),
+            input: prompt.to_vec(),
+            decoder,
+            left,
+            cancel: options.cancel,
+            finished: (left == 0).then_some(FinishReason::Length),
+            failed: false,
+            prompt_tokens: prompt.len(),
+            transcript: None,
+            session,
+        })
+    }
+
+    /// Appends the text of every token to `transcript` as well.
+    pub(crate) fn writing_to(self, transcript: &'a mut String) -> Self {
+        Self { transcript: Some(transcript), ..self }
+    }
+
+    /// Computes the next token; `None` once the generation has ended.
+    ///
+    /// # Errors
+    /// The GPU failed, or the model gives no usable numbers. The generation is over then.
+    pub async fn next_token(&mut self) -> Result<Option<Token>> {
+        if self.failed || self.finished.is_some() {
+            return Ok(None);
+        }
+        let token = self.advance().await;
+        match (&token, &mut self.transcript) {
+            (Ok(Some(token)), Some(transcript)) => transcript.push_str(&token.text),
+            (Err(_), _) => self.failed = true,
+            _ => {}
+        }
+        token
+    }
+
+    /// The remaining tokens as a stream; pin it with [`std::pin::pin`].
+    pub fn stream(&mut self) -> impl Stream<Item = Result<Token>> {
+        futures_lite::stream::unfold(self, |generation| async {
+            let token = generation.next_token().await.transpose()?;
+            Some((token, generation))
+        })
+    }
+
+    /// Why it ended, once it has.
+    #[must_use]
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        self.finished
+    }
+
+    /// How many tokens of the prompt are new to the session and have to be computed.
+    #[must_use]
+    pub fn prompt_tokens(&self) -> usize {
+        self.prompt_tokens
+    }
+
+    /// The work that the session has done so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.session.counters()
+    }
+
+    async fn advance(&mut self) -> Result<Option<Token>> {
+        let chunk = self.session.prefill_chunk();
+        let (first, last) = self.input.split_at((self.input.len() - 1) / chunk * chunk);
+        for tokens in first.chunks(chunk) {
+            if self.cancel.is_cancelled() {
+                break;
+            }
+            self.session.prefill(tokens).await?;
+        }
+        if self.cancel.is_cancelled() {
+            self.finished = Some(FinishReason::Cancelled);
+            return Ok(None);
+        }
+        let id = self.session.next(last, &mut self.sampler).await?;
+        self.input = vec![id];
+        self.left -= 1;
+        Ok(Some(Token { id, text: self.accept(id) }))
+    }
+
+    /// Takes a new token: returns the text that may be shown now, and notices whether the generation has ended.
+    fn accept(&mut self, id: u32) -> String {
+        let ended = self.end_ids.contains(&id);
+        let piece = if ended { None } else { self.decoder.push(id) };
+        let (mut text, stopped) = self.stops.push(&piece.unwrap_or_default());
+        if ended || stopped {
+            self.finished = Some(FinishReason::Stop);
+        } else if self.left == 0 || self.session.check(&self.input).is_err() {
+            self.finished = Some(FinishReason::Length);
+        }
+        if self.finished.is_some() {
+            // What waited for the rest of a character or of a stop string is text after all.
+            let (rest, _) = self.stops.push(&self.decoder.flush().unwrap_or_default());
+            text.push_str(&rest);
+            text.push_str(&self.stops.flush());
+        }
+        text
+    }
+}
+
+/// The tokens, waiting for each.
+#[cfg(any(unix, windows))]
+impl Iterator for Generation<'_> {
+    type Item = Result<Token>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        pollster::block_on(self.next_token()).transpose()
+    }
+}
