@@ -52,6 +52,9 @@ install_software_driver() {
     fail "apt-get could not install mesa-vulkan-drivers and libvulkan1; is this machine online?"
 }
 
+# Mesa looks for a display of Wayland even when only computing, and complains where there is no place for one.
+export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/tmp}
+
 cd "$root"
 if ! command -v cargo >/dev/null && [ -f "$HOME/.cargo/env" ]; then
   # shellcheck source=/dev/null

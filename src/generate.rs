@@ -1,6 +1,5 @@
 //! Generation: tokens and their text one after the other, until the model ends or something stops it.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
