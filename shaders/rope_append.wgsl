@@ -38,6 +38,14 @@ fn angle(position: u32, pair: u32) -> vec2<f32> {
     return vec2(a.x * b.x - a.y * b.y, a.y * b.x + a.x * b.y);
 }
 
+// floor(count / floor_scale). A division may be off by a few units in the last place, which a whole quotient would not survive.
+fn whole_steps(count: f32) -> f32 {
+    let steps = floor(count / params.floor_scale);
+    if (steps + 1.0) * params.floor_scale <= count { return steps + 1.0; }
+    if steps * params.floor_scale > count { return steps - 1.0; }
+    return steps;
+}
+
 fn turn(v: vec2<f32>, by: vec2<f32>) -> vec2<f32> {
     return vec2(v.x * by.x - v.y * by.y, v.x * by.y + v.y * by.x);
 }
@@ -68,7 +76,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         factor = select(inverseSqrt(total / f32(params.head_dim) + params.eps), 1.0, is_v);
     }
     if is_q && params.temperature != 0.0 {
-        factor *= log(1.0 + floor(f32(position + 1u) / params.floor_scale)) * params.temperature + 1.0;
+        factor *= log(1.0 + whole_steps(f32(position + 1u))) * params.temperature + 1.0;
     }
 
     for (var i = lane; i < params.head_dim / 4u; i += THREADS) {

@@ -111,6 +111,9 @@ swiftshader_tests() {
     cargo test --locked --no-fail-fast --lib --test golden -- --skip text
 }
 
+# Ignored by a plain `cargo test`: it needs a browser.
+chromium_shaders() { cargo test --locked --lib -- --ignored chromium; }
+
 check_target() {
   local target=$1
   shift
@@ -143,6 +146,11 @@ if [ "$mode" = all ]; then
     step "Tests on SwiftShader's Vulkan driver" swiftshader_tests
   else
     skip "Tests on SwiftShader's Vulkan driver" "it comes with Debian's chromium"
+  fi
+  if has chromium || has google-chrome || [ -n "${CHROMIUM:-}" ]; then
+    step "Shaders in Chromium" chromium_shaders
+  else
+    skip "Shaders in Chromium" "no browser found; CHROMIUM names one"
   fi
   step "The demo answers" demo
   for target in "$WASM" "${FOREIGN_TARGETS[@]}"; do
