@@ -100,7 +100,7 @@ format() { cargo fmt --all --check; }
 
 lints() {
   cargo clippy --locked --workspace --all-targets -- --deny warnings &&
-    RUSTDOCFLAGS='--deny warnings' cargo doc --locked --workspace --no-deps
+    RUSTDOCFLAGS='--deny warnings' cargo doc --locked -p moxel --no-deps
 }
 
 all_tests() { cargo test --locked --workspace --no-fail-fast; }
