@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::chat_template::{ChatTemplate, Message};
+use crate::dims::Dims;
 use crate::gpu::Gpu;
 use crate::kernels::KernelChoice;
 use crate::kv_cache::KvCache;
-use crate::layers::Dims;
 use crate::models::{Loader, Model, ModelInfo, architecture};
 use crate::session::Session;
 use crate::tokenizer::Tokenizer;

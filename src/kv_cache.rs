@@ -1,7 +1,7 @@
 //! Keys and values of past tokens, one pair of buffers for each layer, of a fixed number of positions.
 
+use crate::dims::Dims;
 use crate::gpu::{Gpu, Slice};
-use crate::layers::Dims;
 use crate::{Error, Result};
 
 pub(crate) struct KvCache {

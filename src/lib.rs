@@ -4,6 +4,7 @@
 mod chat;
 pub mod chat_template;
 mod config;
+mod dims;
 mod engine;
 mod error;
 mod generate;

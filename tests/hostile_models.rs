@@ -141,7 +141,7 @@ fn contexts_prompts_and_ids_are_checked() {
 #[test]
 fn a_model_without_tokenizer_says_so() {
     let engine = load(&golden("scout"), Precision::Fast, 128);
-    assert!(engine.tokenizer().err().expect("none").to_string().contains("tokenizer.json"));
+    assert!(engine.tokenizer().expect_err("none").to_string().contains("tokenizer.json"));
     assert!(engine.chat_prompt(&[]).is_err());
 }
 
@@ -151,7 +151,7 @@ fn a_truncated_checkpoint_is_refused() {
     let text = config("scout").to_string();
     let cut =
         MemorySource::new([("model.safetensors".into(), whole[..whole.len() / 2].to_vec())].into()).with("config.json", text);
-    let error = pollster::block_on(Checkpoint::open(Arc::new(cut), "")).err().expect("truncated").to_string();
+    let error = pollster::block_on(Checkpoint::open(Arc::new(cut), "")).expect_err("truncated").to_string();
     assert!(error.contains("model.safetensors"), "{error}");
     assert!(Engine::load_path(&gpu(), Path::new("no/such/place"), &EngineOptions::default(), &mut |_| {}).is_err());
 }

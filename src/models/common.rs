@@ -3,7 +3,8 @@
 use super::names::{Module, Names};
 use super::{Ends, Loader};
 use crate::config::ConfigReader;
-use crate::layers::{Dims, Linear, Mlp};
+use crate::dims::Dims;
+use crate::layers::{Linear, Mlp};
 use crate::rope::Rope;
 use crate::weights::Checkpoint;
 use crate::{Error, Result};

@@ -10,8 +10,9 @@ use super::names::{Module, Names};
 use super::{Architecture, Ends, Loader, Model, check_dims};
 use crate::Result;
 use crate::config::ConfigReader;
+use crate::dims::Dims;
 use crate::kernels::Rotate;
-use crate::layers::{Attention, Dims, Mlp, Norm, Pass};
+use crate::layers::{Attention, Mlp, Norm, Pass};
 use crate::rope::Rope;
 use crate::weights::{BoxFuture, Checkpoint};
 

@@ -10,8 +10,9 @@ use super::names::{Module, Names};
 use super::{Architecture, Ends, Loader, Model, check_dims};
 use crate::Result;
 use crate::config::ConfigReader;
+use crate::dims::Dims;
 use crate::kernels::{Rotate, RouterScore};
-use crate::layers::{Attention, Dims, Mlp, Moe, Norm, Pass};
+use crate::layers::{Attention, Mlp, Moe, Norm, Pass};
 use crate::rope::Rope;
 use crate::weights::{BoxFuture, Checkpoint};
 
@@ -202,7 +203,7 @@ impl Llama4 {
             };
             let norm = loader.norm(&names.weight(l, FFN_NORM), dims.hidden, self.eps).await?;
             let ffn = if kind.moe {
-                Ffn::Moe(self.bind_moe(loader, l).await?)
+                Ffn::Moe(Box::new(self.bind_moe(loader, l).await?))
             } else {
                 Ffn::Dense(mlp(loader, names, l, DENSE, (dims.hidden, self.dense_inner), false).await?)
             };
@@ -292,7 +293,7 @@ struct Layer {
 
 enum Ffn {
     Dense(Mlp),
-    Moe(Moe),
+    Moe(Box<Moe>),
 }
 
 impl Model for LoadedLlama4 {

@@ -14,8 +14,9 @@ pub(crate) use loader::Loader;
 
 use crate::Result;
 use crate::config::ConfigReader;
+use crate::dims::Dims;
 use crate::kernels::embed;
-use crate::layers::{Dims, Linear, Norm, Pass};
+use crate::layers::{Linear, Norm, Pass};
 use crate::weights::{BoxFuture, Checkpoint, Format, MaybeSend, MaybeSync};
 
 /// A model's configuration, read and checked; no weight has been touched.
@@ -91,11 +92,11 @@ pub(crate) fn check_dims(config: &ConfigReader<'_>, dims: &Dims) -> Result<()> {
     use crate::kernels::{MAX_EXPERTS, MAX_HEAD_DIM};
     let keys = |hf: &'static str, gguf: &'static str| if config.has("hidden_size") { hf } else { gguf };
     let fail = |key, problem: String| Err(config.error(key, &problem));
-    if dims.heads % dims.kv_heads != 0 {
+    if !dims.heads.is_multiple_of(dims.kv_heads) {
         let problem = format!("{} does not divide into {} key-value heads", dims.heads, dims.kv_heads);
         return fail(keys("num_attention_heads", "attention.head_count"), problem);
     }
-    if dims.head_dim == 0 || dims.head_dim % 4 != 0 || dims.head_dim > MAX_HEAD_DIM {
+    if dims.head_dim == 0 || !dims.head_dim.is_multiple_of(4) || dims.head_dim > MAX_HEAD_DIM {
         let problem = format!("{} is not a multiple of 4 up to {MAX_HEAD_DIM}", dims.head_dim);
         return fail(keys("head_dim", "attention.key_length"), problem);
     }

@@ -6,6 +6,7 @@ use crate::source::Source;
 /// Which modules of `src/` may name which others. `error` may be named by all but `reference`.
 const ARROWS: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("dims", &[]),
     // Bytes and names, never the GPU.
     ("weights", &[]),
     ("config", &["weights"]),
@@ -17,13 +18,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("packing", &["weights"]),
     ("kernels", &["gpu", "packing", "weights"]),
     ("rope", &["config", "kernels"]),
-    ("kv_cache", &["gpu"]),
-    ("layers", &["kernels", "kv_cache", "gpu"]),
-    ("models", &["layers", "kernels", "gpu", "weights", "config", "packing", "rope"]),
+    ("kv_cache", &["dims", "gpu"]),
+    ("layers", &["dims", "kernels", "kv_cache", "gpu"]),
+    ("models", &["dims", "layers", "kernels", "gpu", "weights", "config", "packing", "rope"]),
     ("session", &["engine", "models", "layers", "kernels", "kv_cache", "gpu", "sampler"]),
     // Measures kernels as an engine would use them.
     ("tuning", &["engine", "models", "kernels", "packing", "gpu", "weights"]),
-    ("engine", &["session", "tuning", "models", "layers", "kernels", "gpu", "weights", "tokenizer", "chat_template"]),
+    ("engine", &["dims", "session", "tuning", "models", "kv_cache", "kernels", "gpu", "weights", "tokenizer", "chat_template"]),
     ("generate", &["session", "sampler", "tokenizer"]),
     ("chat", &["engine", "session", "generate", "tokenizer", "chat_template"]),
     // Written from the mathematics: shares nothing with what it judges.
