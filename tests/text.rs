@@ -149,3 +149,19 @@ fn templates_render_as_in_transformers() {
     }
     assert_eq!(wrong, 0, "prompts that differ");
 }
+
+#[test]
+fn expressions_mean_what_they_mean_in_jinja() {
+    let golden = golden("templates.json");
+    let mut wrong = 0;
+    for case in golden["expressions"].as_array().unwrap() {
+        let [source, expected] = strings(case)[..] else { panic!("{case}") };
+        let rendered =
+            ChatTemplate::new(source, None, None).and_then(|template| template.render(&[Message::new("user", "Hi")], false));
+        if rendered.as_deref().ok() != Some(expected) {
+            eprintln!("{source}\n  expected {expected:?}\n  got      {rendered:?}");
+            wrong += 1;
+        }
+    }
+    assert_eq!(wrong, 0, "expressions that differ");
+}

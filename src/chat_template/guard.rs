@@ -8,6 +8,8 @@ use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::{Kwargs, Rest, StringInput, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State};
 
+use super::methods;
+
 /// Deeper values are refused: dropping or printing them recurses.
 const MAX_DEPTH: usize = 32;
 /// The widest indentation and the most digits of a width in a format.
@@ -156,6 +158,7 @@ pub(super) fn install(environment: &mut Environment<'static>, budget: Budget) {
             }
             ("join", Some(text), [values]) => join(&budget, text, values, None),
             ("format", Some(_), arguments) => formatted(&budget, FormatStyle::StrFormat, value, arguments),
+            (_, Some(text), _) => methods::call(state, value, text, method, arguments),
             _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments),
         }
     });

@@ -8,10 +8,11 @@ mod date;
 mod guard;
 mod json;
 mod lexer;
+mod methods;
 mod rewrite;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Value as Jinja;
+use minijinja::value::{Kwargs, Value as Jinja, ValueKind};
 use minijinja::{Environment, ErrorKind};
 use serde_json::{Map, Value};
 
@@ -65,6 +66,17 @@ impl ChatTemplate {
         environment.set_syntax(syntax);
         environment.set_recursion_limit(MAX_RECURSION);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        // As in Jinja: a text is a sequence too, and `default` takes its second argument by name as well.
+        environment
+            .add_test("sequence", |value: &Jinja| matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map));
+        let default = |value: Jinja, other: Option<Jinja>, boolean: Option<bool>, options: Kwargs| {
+            let other = other.or(options.get("default_value")?).unwrap_or_else(|| Jinja::from(""));
+            let boolean = boolean.or(options.get("boolean")?).unwrap_or(false);
+            options.assert_all_used()?;
+            Ok(if value.is_undefined() || boolean && !value.is_true() { other } else { value })
+        };
+        environment.add_filter("default", default);
+        environment.add_filter("d", default);
         environment.add_function("raise_exception", |message: String| -> Result<Jinja, minijinja::Error> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
         });

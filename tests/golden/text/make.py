@@ -264,6 +264,65 @@ CHATS = {
 }
 
 
+# One construct of templates a line; each is rendered by itself.
+EXPRESSIONS = r"""
+{{ true is true }}{{ false is false }}{{ 1 is integer }}{{ 1.5 is float }}{{ true is boolean }}
+{{ [1] is sequence }}{{ 'a' is sequence }}{{ 'a' is iterable }}{{ {} is iterable }}{{ none is none }}
+{{ 'a' 'b' }}
+{{ messages[0]['role'] in ['user', 'tool'] }}{{ 'us' in messages[0].role }}
+{{ messages[-1].content }}{{ messages[0].get('role') }}{{ messages[0].nothing is none }}{{ messages[0].nothing is defined }}
+{{ 'abc'.removeprefix('a') }}{{ 'abc'.removesuffix('c') }}
+{{ 'a-b-c'.rsplit('-', 1) | join(',') }}
+{{ 'a-b'.partition('-') | join(',') }}
+{{ [1,2]|map('string')|join('-') }}
+{{ messages|map(attribute='content')|list }}
+{{ messages|selectattr('role','==','user')|list|length }}{{ messages|selectattr('role','ne','user')|list|length }}
+{{ messages|rejectattr('tool_calls')|list|length }}{{ messages|selectattr('content','defined')|list|length }}
+{{ {'b':1,'a':2}|dictsort }}{{ {'b':1}|items|list }}
+{{ [3,1]|sort(reverse=true) }}{{ ['b','A']|sort }}
+{{ 'a b c'.split(' ', 1) }}{{ ' a  b '.split() }}
+{{ 'x'|replace('x','y')|upper|lower|capitalize|title }}
+{{ ['a','b']|join(', ') }}{{ 'Hello'|length }}{{ 'Hello'|first }}{{ 'a'|string }}
+{{ range(0, 10, 3)|list }}{{ range(3, 0, -1)|list }}
+{{ dict(a=1, b=2) }}{{ {'a': [1, 'x']} }}{{ [none, true, 1.5, 'q\'"'] }}
+{{ (1, 2) }}{{ (1,) }}{{ ('a', 'b')[0] }}
+{% for k, v in {'x': 1, 'y': 2}.items() %}{{ k }}{{ v }}{% endfor %}
+{% for a, b in [(1, 2), (3, 4)] %}{{ a }}{{ b }}{% endfor %}
+{% for m in messages %}{{ loop.first }}{{ loop.last }}{{ loop.index }}{{ loop.revindex0 }}{{ loop.nextitem is defined }}{% endfor %}
+{{ 'yes' if messages[0].content is string else 'no' }}
+{{ messages[0].content if not messages[0].content is mapping }}
+{{ 1 if 2 > 1 > 0 else 2 }}{{ 1 < 2 <= 2 }}
+{{ 'a' < 'b' }}{{ [1,2] == [1,2] }}{{ {'a':1} == {'a':1} }}{{ 1 == 1.0 }}{{ 'a' != 'b' }}
+{{ 5 % 3 }}{{ 5 / 2 }}{{ 4 / 2 }}{{ -5 // 2 }}{{ 2 ** -1 }}{{ 1e3 }}{{ 10 ** 20 }}
+{{ 'abc'|reverse }}{{ [1,2]|reverse|list }}{{ 'a,b'.split(',')|last }}
+{{ "a\tb\\n\u00e9\x41" }}
+{{ 'line1\nline2'|indent(2) }}{{ 'line1\nline2'|indent(2, true) }}
+{{ x|default('d') }}{{ none|default('d') }}{{ none|default('d', true) }}{{ ''|d('e', boolean=true) }}
+{{ 'abc'[1] }}{{ 'abc'[-2:] }}{{ [1,2,3][:2] }}
+{{ messages[0].content.strip().lower().startswith(('h', 'x')) }}
+{{ 3|float }}{{ '3'|int + 1 }}{{ 3.7|int }}{{ 3.14159|round(2) }}{{ 2.5|round }}{{ '%.2f'|format(3.14159) }}
+{{ [1,2,3]|sum }}{{ [1,2,3]|max }}{{ [[1,2],[3]]|sum(start=[]) }}
+{{ ['a','b','a']|unique|list }}{{ [1,2,3,4]|select('even')|list }}{{ [0,1]|reject('odd')|list }}
+{{ 'a' ~ none ~ 1.0 ~ [1] ~ {'k': 'v'} }}
+{{ messages|length > 0 and messages[0].role == 'user' }}{{ '' or 'x' }}{{ 0 and 1 }}{{ none or [] }}
+{{ messages[0] }}
+{{ '<a>'|escape }}{{ '<a>'|e }}{{ '<a>'|safe }}
+{{ 'a b'.title() }}{{ 'ß'.upper() }}{{ 'İ'|lower|length }}
+{{ messages|groupby('role') }}
+{{ 'x'.isalpha() }}{{ 'A'.isupper() }}{{ ' '.isspace() }}
+{{ ['a']|first|upper }}{{ []|first is defined }}{{ []|last is defined }}
+{{- 'x' -}} {#- c -#} y
+{% set a = {'x': 1} %}{{ a.x }}{{ a['x'] }}{{ a.y is defined }}{{ a.keys()|list }}{{ a.values()|list }}
+{% set _ = a %}{{ a }}
+{% if messages[0].content == "Hi" %}a{% elif true %}b{% endif %}
+{{ messages[0].content.split('i') }}{{ 'abc' in ['abc'] }}{{ 'z' not in 'abc' }}
+{{ messages|tojson|length }}{{ 'é'|tojson }}{{ '</script>'|tojson }}{{ 1.0|tojson }}
+{{ 'a' * 3 }}
+{{ 'a-b-c'.rpartition('-') }}{{ 'abc'.rpartition('-') }}{{ 'abc'.partition('-') }}{{ 'a--b'.rsplit('--') }}{{ 'a-b-c'.rsplit('-', -1) }}
+{{ x|default(default_value='n') }}{{ x|d }}|
+""".strip().splitlines()
+
+
 def make_templates():
     from transformers.utils import chat_template_utils
 
@@ -273,6 +332,10 @@ def make_templates():
             return cls(2024, 7, 4, 15, 6, 9)
 
     chat_template_utils.datetime = Fixed
+    expressions = []
+    for source in EXPRESSIONS:
+        rendered, _ = chat_template_utils.render_jinja_template(conversations=[CHATS["one"]], chat_template=source)
+        expressions.append([source, rendered[0]])
     cases = []
     for path in sorted((HERE / "templates").glob("*.jinja")):
         for chat, messages in CHATS.items():
@@ -290,7 +353,7 @@ def make_templates():
                 except Exception as error:
                     case["error"] = str(error)
                 cases.append(case)
-    save("templates.json", {"now": 1720105569, "chats": CHATS, "cases": cases})
+    save("templates.json", {"now": 1720105569, "chats": CHATS, "cases": cases, "expressions": expressions})
 
 
 def make_sampler():
