@@ -287,6 +287,8 @@ fn expression() -> impl Strategy<Value = String> {
         ];
         let methods = vec![
             "strip()",
+            "rsplit('a', 1)",
+            "partition('b')",
             "split()",
             "split('a', 1)",
             "splitlines(true)",
