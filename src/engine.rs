@@ -91,7 +91,8 @@ pub(crate) struct Loaded {
     pub(crate) info: ModelInfo,
     /// Or why there is none: logits need no tokenizer.
     tokenizer: Result<Tokenizer, String>,
-    template: Option<ChatTemplate>,
+    /// Or why there is none: raw completion needs no template.
+    template: Result<ChatTemplate, String>,
 }
 
 impl Loaded {
@@ -202,38 +203,37 @@ impl Engine {
     /// # Errors
     /// The model has no chat template or tokenizer, or the template refuses the conversation.
     pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>> {
-        let template = self
-            .loaded
-            .template
-            .as_ref()
-            .ok_or_else(|| Error::Template("the model has none: it may not be made for chat; use raw completion".into()))?;
+        let template = self.loaded.template.as_ref().map_err(|why| Error::Template(why.clone()))?;
         self.tokenizer()?.encode(&template.render(messages, true)?, false)
     }
 }
 
-/// The tokenizer and the chat template, from the files or keys where the container keeps them.
-async fn read_text_files(checkpoint: &Checkpoint) -> Result<(Result<Tokenizer, String>, Option<ChatTemplate>)> {
-    if checkpoint.format() == Format::Gguf {
-        let tokenizer = Tokenizer::from_gguf(checkpoint.config()).map_err(|e| plain(&e));
-        return Ok((tokenizer, ChatTemplate::from_gguf(checkpoint.config())?));
-    }
-    let config = json(checkpoint, "tokenizer_config.json").await?;
-    let generation = json(checkpoint, "generation_config.json").await?;
-    let tokenizer = match checkpoint.side_file("tokenizer.json").await? {
-        None => Err("tokenizer.json is missing beside config.json".into()),
-        Some(text) => {
-            Tokenizer::from_huggingface(&text, config.as_ref(), checkpoint.config(), generation.as_ref()).map_err(|e| plain(&e))
-        }
+/// The tokenizer and the chat template, from the files or keys where the container keeps them. A model without a usable one
+/// can do what needs none.
+async fn read_text_files(checkpoint: &Checkpoint) -> Result<(Result<Tokenizer, String>, Result<ChatTemplate, String>)> {
+    let (tokenizer, template) = if checkpoint.format() == Format::Gguf {
+        (Tokenizer::from_gguf(checkpoint.config()), ChatTemplate::from_gguf(checkpoint.config()))
+    } else {
+        let config = json(checkpoint, "tokenizer_config.json").await?;
+        let generation = json(checkpoint, "generation_config.json").await?;
+        let tokenizer = match checkpoint.side_file("tokenizer.json").await? {
+            None => Err(Error::Tokenizer("tokenizer.json is missing beside config.json".into())),
+            Some(text) => Tokenizer::from_huggingface(&text, config.as_ref(), checkpoint.config(), generation.as_ref()),
+        };
+        let template = checkpoint.side_file("chat_template.jinja").await?;
+        let template = template.as_deref().map(|t| utf8("chat_template.jinja", t)).transpose()?;
+        (tokenizer, ChatTemplate::from_huggingface(template, config.as_ref()))
     };
-    let template = checkpoint.side_file("chat_template.jinja").await?;
-    let template = template.as_deref().map(|t| utf8("chat_template.jinja", t)).transpose()?;
-    Ok((tokenizer, ChatTemplate::from_huggingface(template, config.as_ref())?))
+    let template = template
+        .map_err(|e| plain(&e))
+        .and_then(|found| found.ok_or_else(|| "the model has none: it may not be made for chat; use raw completion".into()));
+    Ok((tokenizer.map_err(|e| plain(&e)), template))
 }
 
-/// The sentence without the prefix that [`Error::Tokenizer`] puts before it again.
+/// The sentence without the prefix that its kind of error puts before it again.
 fn plain(error: &Error) -> String {
     match error {
-        Error::Tokenizer(why) => why.clone(),
+        Error::Tokenizer(why) | Error::Template(why) => why.clone(),
         other => other.to_string(),
     }
 }
