@@ -64,7 +64,11 @@ impl Rope {
         let theta = keys.f32_or("rope.freq_base", 10_000.0)?.into();
         let scaling = match keys.opt_str("rope.scaling.type")?.unwrap_or("none") {
             "none" => Scaling::None,
-            "linear" => Scaling::Linear { factor: keys.f32("rope.scaling.factor")?.into() },
+            "linear" => {
+                // For information: the factor alone decides.
+                keys.opt_usize("rope.scaling.original_context_length")?;
+                Scaling::Linear { factor: keys.f32("rope.scaling.factor")?.into() }
+            }
             other => return Err(keys.error("rope.scaling.type", &format!("{other:?} is not supported (none and linear are)"))),
         };
         Ok(Self { theta, scaling })

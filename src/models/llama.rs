@@ -87,7 +87,8 @@ impl Llama {
             mlp_bias: checkpoint.find("blk.0.ffn_gate.bias")?.is_some(),
             names: Names::Gguf,
         };
-        config.finish(HARMLESS_GGUF)?;
+        // Older converters say where the weights came from.
+        config.finish(&[HARMLESS_GGUF, &["llama.tensor_data_layout"]].concat())?;
         Ok(model)
     }
 
