@@ -197,6 +197,8 @@ fn many_tokens() {
         plain(dtype, 129, b, 4).check_all();
         plain(dtype, 5, c, 5).check_all();
         plain(dtype, 160, a, 75).check_all();
+        plain(dtype, 1, b, 3).check_all();
+        plain(dtype, 643, a, 33).check_all();
     });
 }
 
@@ -218,6 +220,8 @@ fn chosen_experts_of_many_tokens() {
         Product { shared_input: false, ..routed(dtype, 5, c, 5, 5, 2) }.check_all();
     });
     routed(DType::Q8_0, 32, 96, 75, 128, 8).check_all();
+    // One expert that fills several tiles.
+    routed(DType::Q4K, 33, 256, 75, 1, 1).check_all();
     Product { shared_input: false, ..routed(DType::BF16, 70, 96, 75, 5, 1) }.check_all();
 }
 
