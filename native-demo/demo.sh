@@ -74,6 +74,7 @@ if [ ${#question[@]} -eq 0 ]; then
   moxel chat "$model"
 else
   say "Asking $(basename "$model"): ${question[0]}"
-  # Greedy, so that every machine gives the same answer.
-  moxel chat "$model" --message "${question[0]}" --temperature 0
+  # Greedy and exact, so that every machine gives the same answer: the model is small, and its first two choices are
+  # often nearly equal.
+  moxel chat "$model" --message "${question[0]}" --temperature 0 --precision exact
 fi

@@ -5,8 +5,11 @@ use crate::{Error, Result};
 
 /// Drives map callbacks natively, where nobody else polls the device; in a browser the event loop does it.
 pub(super) struct Poller {
+    /// Where to ask the thread for a poll; `None` only while it ends.
     #[cfg(not(target_arch = "wasm32"))]
-    requests: std::sync::mpsc::Sender<()>,
+    requests: Option<std::sync::mpsc::Sender<()>>,
+    #[cfg(not(target_arch = "wasm32"))]
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -14,18 +17,30 @@ impl Poller {
     pub(super) fn new(device: &wgpu::Device) -> Self {
         let (requests, wanted) = std::sync::mpsc::channel::<()>();
         let device = device.clone();
-        // Ends when the sender is dropped with the Gpu. If the thread cannot start, `poll` polls in place.
-        let _ = std::thread::Builder::new().name("moxel-poll".into()).spawn(move || {
+        // Ends when the sender is dropped. If the thread cannot start, `poll` polls in place.
+        let thread = std::thread::Builder::new().name("moxel-poll".into()).spawn(move || {
             while wanted.recv().is_ok() {
                 let _ = device.poll(wgpu::PollType::wait_indefinitely());
             }
         });
-        Self { requests }
+        Self { requests: Some(requests), thread: thread.ok() }
     }
 
     fn poll(&self, device: &wgpu::Device) {
-        if self.requests.send(()).is_err() {
+        if self.requests.as_ref().is_none_or(|requests| requests.send(()).is_err()) {
             let _ = device.poll(wgpu::PollType::wait_indefinitely());
+        }
+    }
+}
+
+/// Waits for the thread: it holds the device too, and a driver that is still destroying it while the program's own exit takes
+/// the driver apart crashes.
+#[cfg(not(target_arch = "wasm32"))]
+impl Drop for Poller {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
         }
     }
 }
