@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_core::Stream;
+use futures_lite::{StreamExt, stream};
 
 use crate::sampler::{Sampler, SamplingOptions};
 use crate::session::{Counters, Session};
@@ -78,7 +79,8 @@ pub struct Generation<'a> {
     left: usize,
     cancel: CancelToken,
     finished: Option<FinishReason>,
-    failed: bool,
+    /// A token was begun and not finished: it failed, or whoever waited for it left.
+    broken: bool,
     /// Tokens that the prompt had to compute.
     prompt_tokens: usize,
     /// Where the text is also written.
@@ -113,7 +115,7 @@ impl<'a> Generation<'a> {
             left,
             cancel: options.cancel,
             finished: (left == 0).then_some(FinishReason::Length),
-            failed: false,
+            broken: false,
             prompt_tokens: prompt.len(),
             transcript: None,
             session,
@@ -127,27 +129,30 @@ impl<'a> Generation<'a> {
 
     /// Computes the next token; `None` once the generation has ended.
     ///
+    /// Dropped while it waits, it ends the generation; the session can be used again.
+    ///
     /// # Errors
     /// The GPU failed, or the model gives no usable numbers. The generation is over then.
     pub async fn next_token(&mut self) -> Result<Option<Token>> {
-        if self.failed || self.finished.is_some() {
+        if self.broken || self.finished.is_some() {
             return Ok(None);
         }
-        let token = self.advance().await;
-        match (&token, &mut self.transcript) {
-            (Ok(Some(token)), Some(transcript)) => transcript.push_str(&token.text),
-            (Err(_), _) => self.failed = true,
-            _ => {}
+        self.broken = true;
+        let token = self.advance().await?;
+        self.broken = false;
+        if let (Some(token), Some(transcript)) = (&token, &mut self.transcript) {
+            transcript.push_str(&token.text);
         }
-        token
+        Ok(token)
     }
 
     /// The remaining tokens as a stream; pin it with [`std::pin::pin`].
     pub fn stream(&mut self) -> impl Stream<Item = Result<Token>> {
-        futures_lite::stream::unfold(self, |generation| async {
+        stream::unfold(self, |generation| async {
             let token = generation.next_token().await.transpose()?;
             Some((token, generation))
         })
+        .fuse()
     }
 
     /// Why it ended, once it has.

@@ -69,6 +69,15 @@ impl Gpu {
         Ok(Arc::new(Self::wrap(device, queue, fault, options.max_binding_bytes)))
     }
 
+    /// As [`Gpu::new`], waiting until the device is open.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(any(unix, windows))]
+    pub fn open(options: &GpuOptions) -> Result<Arc<Self>> {
+        pollster::block_on(Self::new(options))
+    }
+
     /// Uses an application's own device and queue, which its renderer goes on using.
     ///
     /// The device's error and loss callbacks stay the application's: errors of Moxel's own making reach them.

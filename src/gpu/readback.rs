@@ -63,6 +63,7 @@ impl Gpu {
     /// Waits for everything submitted so far and returns the first `size` bytes of a staging buffer.
     pub(crate) async fn read(&self, staging: &Buffer, size: u64) -> Result<Vec<u8>> {
         let (done, finished) = async_channel::bounded(1);
+        let _mapping = Mapping(staging);
         staging.raw.map_async(wgpu::MapMode::Read, 0..size, move |result| {
             let _ = done.try_send(result);
         });
@@ -74,12 +75,16 @@ impl Gpu {
             Ok(Err(e)) => return Err(Error::Gpu(format!("cannot read back {size} bytes: {e}"))),
             Err(_) => return Err(Error::DeviceLost("a read-back was never answered".into())),
         }
-        let bytes = staging
-            .raw
-            .get_mapped_range(0..size)
-            .map(|view| view.to_vec())
-            .map_err(|e| Error::Gpu(format!("cannot read back {size} bytes: {e}")));
-        staging.raw.unmap();
-        bytes
+        let view = staging.raw.get_mapped_range(0..size);
+        view.map(|view| view.to_vec()).map_err(|e| Error::Gpu(format!("cannot read back {size} bytes: {e}")))
+    }
+}
+
+/// Ends the mapping of a staging buffer also where whoever waited for it has left: the next read-back finds it free.
+struct Mapping<'a>(&'a Buffer);
+
+impl Drop for Mapping<'_> {
+    fn drop(&mut self) {
+        self.0.raw.unmap();
     }
 }
