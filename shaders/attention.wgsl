@@ -21,10 +21,13 @@ struct Params {
 @group(0) @binding(4) var<storage, read> step: array<u32>; // position of the first token, then the token ids
 @group(0) @binding(5) var<storage, read_write> out: array<f32>; // [tokens, out_stride]
 
-const THREADS: u32 = 64u;
+const THREADS: u32 = 32u;
+@if(narrow) const SLOTS: u32 = 1u; // heads of up to 64 dimensions
+@if(!narrow) const SLOTS: u32 = 4u; // heads of up to 256 dimensions
 const LOWEST: f32 = -3.4e38;
-var<workgroup> query: array<f32, 256>;
+var<workgroup> query: array<vec2<f32>, 128>;
 var<workgroup> scores: array<f32, THREADS>;
+var<workgroup> weights: array<f32, THREADS>;
 var<workgroup> key_count: u32;
 
 @compute @workgroup_size(THREADS)
@@ -37,16 +40,16 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if thread == 0u { key_count = position + 1u - first; }
     let pairs = params.head_dim / 2u;
     let cache_head = head / (params.heads / params.kv_heads) * params.context;
-    for (var i = thread; i < params.head_dim; i += THREADS) {
-        query[i] = q[(token * params.heads + head) * params.head_dim + i] * params.scale;
+    for (var p = thread; p < pairs; p += THREADS) {
+        let at = (token * params.heads + head) * params.head_dim + 2u * p;
+        query[p] = vec2(q[at], q[at + 1u]) * params.scale;
     }
     // The same for all lanes, but from storage: the barriers in the loop need a bound that is uniform for the compiler too.
     let count = workgroupUniformLoad(&key_count);
 
     var highest = LOWEST;
     var total = 0.0;
-    var low = vec2(0.0);  // dimensions of pair `thread`
-    var high = vec2(0.0); // and of pair `thread + THREADS`
+    var sums: array<vec2<f32>, SLOTS>; // pairs of dimensions thread, thread + THREADS, ...
     let tiles = (count + THREADS - 1u) / THREADS;
     for (var tile = 0u; tile < tiles; tile++) {
         let key = tile * THREADS + thread;
@@ -55,7 +58,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             let row = (cache_head + first + key) * pairs;
             var sum = vec2(0.0);
             for (var p = 0u; p < pairs; p++) {
-                sum += from_pair(k_cache[row + p]) * vec2(query[2u * p], query[2u * p + 1u]);
+                sum += from_pair(k_cache[row + p]) * query[p];
             }
             score = sum.x + sum.y;
         }
@@ -63,32 +66,35 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         workgroupBarrier();
 
         let keys = min(THREADS, count - tile * THREADS);
-        var tile_highest = highest;
+        let before = highest;
         for (var j = 0u; j < keys; j++) {
-            tile_highest = max(tile_highest, scores[j]);
+            highest = max(highest, scores[j]);
         }
-        let rescale = exp(highest - tile_highest);
-        highest = tile_highest;
-        total *= rescale;
-        low *= rescale;
-        high *= rescale;
-        let row = (cache_head + first + tile * THREADS) * pairs;
-        for (var j = 0u; j < keys; j++) {
-            let weight = exp(scores[j] - highest);
-            total += weight;
-            if thread < pairs { low += weight * from_pair(v_cache[row + j * pairs + thread]); }
-            if thread + THREADS < pairs { high += weight * from_pair(v_cache[row + j * pairs + thread + THREADS]); }
-        }
+        // Behind the last key this is exp(LOWEST - highest), which nobody reads.
+        weights[thread] = exp(score - highest);
         workgroupBarrier();
+
+        let rescale = exp(before - highest);
+        total *= rescale;
+        for (var i = 0u; i < SLOTS; i++) {
+            sums[i] *= rescale;
+        }
+        let row = (cache_head + first + tile * THREADS) * pairs + thread;
+        for (var j = 0u; j < keys; j++) {
+            let weight = weights[j];
+            total += weight;
+            for (var i = 0u; i < SLOTS; i++) {
+                if thread + i * THREADS < pairs { sums[i] += weight * from_pair(v_cache[row + j * pairs + i * THREADS]); }
+            }
+        }
     }
 
     let to = token * params.out_stride + head * params.head_dim;
-    if thread < pairs {
-        out[to + 2u * thread] = low.x / total;
-        out[to + 2u * thread + 1u] = low.y / total;
-    }
-    if thread + THREADS < pairs {
-        out[to + 2u * (thread + THREADS)] = high.x / total;
-        out[to + 2u * (thread + THREADS) + 1u] = high.y / total;
+    for (var i = 0u; i < SLOTS; i++) {
+        let pair = thread + i * THREADS;
+        if pair < pairs {
+            out[to + 2u * pair] = sums[i].x / total;
+            out[to + 2u * pair + 1u] = sums[i].y / total;
+        }
     }
 }

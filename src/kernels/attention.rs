@@ -46,7 +46,7 @@ pub(crate) fn attention(r: &mut Recorder, shape: &AttentionShape, s: &AttentionS
         scale: shape.scale,
     };
     r.dispatch(Dispatch {
-        shader: shader(s.kv_f32),
+        shader: shader(s.kv_f32, shape.head_dim <= 64),
         params: params.bytes(),
         bindings: (1..).zip([s.q, s.k_cache, s.v_cache, s.step, s.out].map(Slice::clone)).collect(),
         groups: [u32_of(shape.heads), u32_of(tokens), 1],
@@ -54,6 +54,7 @@ pub(crate) fn attention(r: &mut Recorder, shape: &AttentionShape, s: &AttentionS
     });
 }
 
-pub(super) fn shader(kv_f32: bool) -> Shader {
-    Shader::new("attention").with_if(kv_f32, "kv_f32")
+/// `narrow`: heads of up to 64 dimensions.
+pub(super) fn shader(kv_f32: bool, narrow: bool) -> Shader {
+    Shader::new("attention").with_if(kv_f32, "kv_f32").with_if(narrow, "narrow")
 }

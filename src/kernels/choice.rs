@@ -54,9 +54,9 @@ impl Matmul {
         if self == Self::Tiled { "matmul_tiled" } else { "matmul" }
     }
 
-    /// Groups of rows that a workgroup computes.
-    pub(super) fn groups(self) -> usize {
-        if self == Self::Tiled { 2 } else { 4 }
+    /// Groups of rows that a workgroup computes, with activations as bytes or floats.
+    pub(super) fn groups(self, bytes: bool) -> usize {
+        if bytes { 6 } else { 2 }
     }
 
     /// Tokens, or (token, rank) pairs, that a workgroup computes.

@@ -111,7 +111,7 @@ impl Call<'_> {
         let wanted = is_quantized(dtype) && if many { matmul.bytes() } else { matvec.bytes() };
         let bytes = self.x.bytes.as_ref().filter(|_| wanted);
         let (shader, groups_per_workgroup) = if many {
-            (matmul_shader(matmul, dtype, bytes.is_some(), self.experts.is_some()), matmul.groups())
+            (matmul_shader(matmul, dtype, bytes.is_some(), self.experts.is_some()), matmul.groups(bytes.is_some()))
         } else {
             (matvec_shader(matvec, dtype, bytes.is_some(), self.experts.is_some()), matvec.groups())
         };

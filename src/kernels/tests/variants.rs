@@ -28,7 +28,7 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     let either = [false, true];
     add(add_bias::PARAMS, vec![add_bias::shader()]);
     add(argmax::PARAMS, vec![argmax::shader()]);
-    add(attention::PARAMS, either.map(attention::shader).into());
+    add(attention::PARAMS, either.into_iter().flat_map(|f32| either.map(|narrow| attention::shader(f32, narrow))).collect());
     add(combine::PARAMS, either.map(combine::shader).into());
     add(embed::PARAMS, DType::ALL.map(embed::shader).into());
     for dtype in DType::ALL {
