@@ -63,3 +63,19 @@ fn common_prefix(held: &[u32], prompt: &[u32]) -> usize {
     let same = held.iter().zip(prompt).take_while(|(a, b)| a == b).count();
     same.min(prompt.len().saturating_sub(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::common_prefix;
+
+    #[test]
+    fn what_is_held_is_kept_up_to_the_last_token() {
+        assert_eq!(common_prefix(&[], &[1, 2, 3]), 0);
+        assert_eq!(common_prefix(&[1, 2], &[1, 2, 3]), 2);
+        assert_eq!(common_prefix(&[1, 2, 9, 9], &[1, 2, 3]), 2);
+        // One token has to be computed: its logits are wanted.
+        assert_eq!(common_prefix(&[1, 2, 3, 4], &[1, 2, 3]), 2);
+        assert_eq!(common_prefix(&[9], &[1, 2, 3]), 0);
+        assert_eq!(common_prefix(&[1], &[]), 0);
+    }
+}

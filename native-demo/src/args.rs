@@ -17,17 +17,19 @@ pub struct Cli {
     pub command: Command,
 }
 
+const COMMON: &str = "Common options";
+
 /// Options that every command takes.
 #[derive(Args)]
 pub struct Common {
     /// Run on this adapter: its index in `moxel adapters`, or a part of its name [default: the fastest kind present]
-    #[arg(long, global = true, value_name = "NAME_OR_INDEX")]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "NAME_OR_INDEX")]
     pub adapter: Option<String>,
     /// Tokens that a session can hold [default: what the model was trained for, at most 4096]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, help_heading = COMMON, value_name = "N")]
     pub context: Option<usize>,
     /// How exactly to compute [default: fast; for `logits` exact]
-    #[arg(long, global = true, value_enum)]
+    #[arg(long, global = true, help_heading = COMMON, value_enum)]
     pub precision: Option<Precision>,
 }
 

@@ -58,9 +58,13 @@ fn row(adapter: &AdapterDescription) -> Row<'_> {
 
 fn text(adapter: &AdapterDescription) -> String {
     let caps = &adapter.caps;
-    let (least, most) = caps.subgroup_size;
+    let subgroups = match caps.subgroup_size {
+        (0, 0) => String::new(),
+        (least, most) if least == most => format!(" subgroups of {least};"),
+        (least, most) => format!(" subgroups of {least} to {most};"),
+    };
     format!(
-        "{}: {}\n   {} on {} ({} {})\n   tier {}; subgroups of {least} to {most}; bindings up to {}, buffers up to {}\n",
+        "{}: {}\n   {} on {} ({} {})\n   tier {};{subgroups} bindings up to {}, buffers up to {}\n",
         adapter.index,
         adapter.name,
         adapter.kind,

@@ -18,6 +18,8 @@ struct Row {
     model_n_params: u64,
     backend: String,
     adapter: String,
+    /// The matrix kernels that were chosen by measuring.
+    kernels: String,
     /// `pp` or `tg` and the number of tokens.
     test: String,
     tokens_per_second: f64,
@@ -88,6 +90,7 @@ impl Row {
             model_n_params: info.parameters,
             backend: adapter.backend.clone(),
             adapter: adapter.name.clone(),
+            kernels: engine.kernels(),
             test,
             tokens_per_second,
             stddev,
