@@ -1,4 +1,50 @@
-//! Moxel runs language models, above all sparse Mixture-of-Experts ones, on any GPU through WebGPU.
+//! Moxel runs language models, above all sparse Mixture-of-Experts ones, on any GPU through WebGPU: with its own kernels in
+//! WGSL, natively on Vulkan, Metal and DirectX 12 by way of `wgpu`.
+//!
+//! ```no_run
+//! use moxel::{Chat, Engine, EngineOptions, GenerateOptions, Gpu, GpuOptions};
+//!
+//! # fn main() -> moxel::Result<()> {
+//! let gpu = Gpu::open(&GpuOptions::default())?;
+//! let engine = Engine::load_path(&gpu, "model.gguf".as_ref(), &EngineOptions::default(), &mut |_| {})?;
+//! let mut chat = Chat::new(&engine, None)?;
+//! for token in chat.say("What is the capital of France?", GenerateOptions::default())? {
+//!     print!("{}", token?.text);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # From the top
+//!
+//! - A [`Gpu`] is a device: opened by Moxel, or an application's own ([`Gpu::from_wgpu`]). [`adapters`] lists what there is.
+//! - An [`Engine`] is a model on a device, loaded from a Hugging Face directory, a GGUF file or any
+//!   [`weights::WeightSource`]. It is immutable; clones share it.
+//! - A [`Session`] is one timeline of tokens with its KV cache: [`prefill`](Session::prefill), [`next`](Session::next),
+//!   [`rewind`](Session::rewind), [`logits`](Session::logits). Sessions of an engine are independent.
+//! - A [`Generation`] continues a text: a stream of [`Token`]s, natively also an iterator, that stops where the model or
+//!   [`GenerateOptions`] say, or when its [`CancelToken`] is used.
+//! - A [`Chat`] is a conversation through the model's chat template; only what is new of it is computed.
+//!
+//! Underneath, [`tokenizer`], [`chat_template`] and [`sampler`] turn text into ids, conversations into prompts and logits into
+//! tokens, and [`weights`] reads checkpoints. They can be used alone; [`ModelInfo`] says what a checkpoint holds without
+//! loading it.
+//!
+//! # Waiting
+//!
+//! Whatever waits for a file or the GPU is an `async` function that needs no particular executor. [`Gpu::open`],
+//! [`Engine::load_path`] and iterating over a [`Generation`] wait in place; they exist natively only. Dropping a future is
+//! allowed at any time, and dropping a session or the last clone of an engine frees its GPU memory.
+//!
+//! # Errors
+//!
+//! There is one [`Error`]. Its text is one sentence that names the file, tensor, key or buffer at fault. Nothing that a file,
+//! the network or a driver says makes the library panic.
+//!
+//! # What it needs
+//!
+//! WebGPU's default limits and none of its optional features; what an adapter can do beyond them is found out at run time.
+//! There are no Cargo features.
 #![deny(missing_docs)]
 
 mod chat;
@@ -30,3 +76,8 @@ pub use generate::{CancelToken, FinishReason, GenerateOptions, Generation, Token
 pub use gpu::{AdapterDescription, AdapterSelector, Caps, Gpu, GpuOptions, adapters};
 pub use models::ModelInfo;
 pub use session::{Counters, Logits, Routing, Session};
+
+/// The README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
