@@ -9,7 +9,7 @@ mod source;
 use source::Source;
 
 /// Folders with what people read and change.
-const FOLDERS: &[&str] = &["src", "shaders", "tests", "native-demo", "fuzz"];
+const FOLDERS: &[&str] = &["src", "shaders", "tests", "native-demo", "examples", "fuzz"];
 const ENDINGS: &[&str] = &[".rs", ".wgsl", ".py", ".sh", "Cargo.toml"];
 
 fn repository() -> Vec<Source> {
