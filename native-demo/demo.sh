@@ -28,7 +28,8 @@ while [ $# -gt 0 ]; do
     --model)
       [ $# -ge 2 ] || usage
       # The build below runs elsewhere.
-      model=$(realpath -e -- "$2" 2>/dev/null) || fail "there is no $2"
+      [ -e "$2" ] || fail "there is no $2"
+      model=$(cd "$(dirname -- "$2")" && pwd)/$(basename -- "$2")
       shift
       ;;
     -*) usage ;;

@@ -47,6 +47,9 @@ pub fn talk(chat: &mut Chat, options: &GenerateOptions, report: &ReportArgs, loa
                         return Err(error);
                     }
                     eprintln!("error: {error:#}");
+                    if let Some(moxel::Error::ContextFull { .. }) = error.downcast_ref() {
+                        eprintln!("/clear forgets the conversation so far.");
+                    }
                 }
             }
         }
