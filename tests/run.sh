@@ -106,10 +106,11 @@ lints() {
 all_tests() { cargo test --locked --workspace --no-fail-fast; }
 
 # Everything that computes on an adapter, once more on a driver without f16 and with subgroups of four.
-swiftshader_tests() {
-  VK_DRIVER_FILES=$SWIFTSHADER VK_ICD_FILENAMES=$SWIFTSHADER \
-    cargo test --locked --no-fail-fast --lib --test golden -- --skip text
-}
+swiftshader_tests() (
+  export VK_DRIVER_FILES=$SWIFTSHADER
+  cargo test --locked --no-fail-fast --lib kernels &&
+    cargo test --locked --no-fail-fast --test golden --test hostile_models --test end_to_end --test examples
+)
 
 # Ignored by a plain `cargo test`: it needs a browser.
 chromium_shaders() { cargo test --locked --lib -- --ignored chromium; }

@@ -1,10 +1,14 @@
 //! Tokenizers, decoding and chat templates against what the references made of the same input
 //! (`tests/golden/text/make.py`).
 
+#[path = "common/demo_model.rs"]
+mod demo_model;
+
+use demo_model::demo_model;
 use moxel::chat_template::{ChatTemplate, Message};
 use moxel::tokenizer::{DecodeStream, Tokenizer};
 use serde_json::{Map, Value};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const VOCABULARIES: [&str; 6] = ["gpt-2", "smollm", "llama-bpe", "llama4", "qwen2", "sentencepiece"];
 
@@ -103,12 +107,8 @@ fn streams_give_the_same_text_in_whole_characters() {
 /// Needs the demo model itself: its vocabulary is too large to be stored here.
 #[test]
 fn smollm2_ids_and_text_are_the_references() {
-    let Some(path) = std::env::var_os("MOXEL_DEMO_MODEL") else {
-        assert!(std::env::var_os("MOXEL_REQUIRE_MODEL").is_none(), "MOXEL_DEMO_MODEL is not set");
-        eprintln!("SKIPPED: MOXEL_DEMO_MODEL does not name the file that native-demo/get-model.sh fetches");
-        return;
-    };
-    let (source, entry) = moxel::weights::open_path(path.as_ref()).unwrap();
+    let Some(path) = demo_model(Path::new(env!("CARGO_MANIFEST_DIR"))) else { return };
+    let (source, entry) = moxel::weights::open_path(&path).unwrap();
     let checkpoint = pollster::block_on(moxel::weights::Checkpoint::open(source, &entry)).unwrap();
     let tokenizer = Tokenizer::from_gguf(checkpoint.config()).unwrap();
     let golden = golden("smollm2.json");
