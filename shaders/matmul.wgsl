@@ -3,18 +3,7 @@
 
 import package::shared::formats::{Block, Row, load_block};
 import package::shared::dot::{Activation, Weights, load_activation, load_weights, dot_weights, dot_block};
-
-struct Params {
-    rows: u32,       // rows of W (of one expert)
-    blocks: u32,     // columns / 32
-    y_stride: u32,   // row length of y
-    y_offset: u32,   // first element written in a row of y
-    accumulate: u32, // 1: add to y
-    first_group: u32, // groups before this part of the weights (they may be split over buffers)
-    end_group: u32,   // first group behind this part
-    sharing: u32,     // pairs that share a row of x
-    tokens: u32,      // rows of y
-}
+import package::shared::product::{NONE, Params};
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [pairs, y_stride]
@@ -27,7 +16,6 @@ const TOKENS: u32 = 4u;
 // Loads cost more than arithmetic where this shape is used, registers set the limit: bytes need few for a block.
 @if(i8) const ROWS: u32 = 6u;
 @if(!i8) const ROWS: u32 = 2u;
-const NONE: u32 = 0xffffffffu;
 
 @compute @workgroup_size(32)
 fn main(

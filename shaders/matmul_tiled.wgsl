@@ -3,18 +3,7 @@
 // With `experts` a tile holds (token, rank) pairs that chose the same expert, as moe_group lists them.
 
 import package::shared::formats::{Row, load_block};
-
-struct Params {
-    rows: u32,       // rows of W (of one expert)
-    blocks: u32,     // columns / 32
-    y_stride: u32,   // row length of y
-    y_offset: u32,   // first element written in a row of y
-    accumulate: u32, // 1: add to y
-    first_group: u32, // groups before this part of the weights (they may be split over buffers)
-    end_group: u32,   // first group behind this part
-    sharing: u32,     // pairs that share a row of x
-    tokens: u32,      // rows of y
-}
+import package::shared::product::{NONE, Params};
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>; // [tokens, blocks, 8]
@@ -27,7 +16,6 @@ struct Params {
 const ROWS: u32 = 64u;   // two groups
 const TOKENS: u32 = 32u;
 const THREADS: u32 = 128u; // each computes rows r, r + 16, r + 32, r + 48 of four tokens
-const NONE: u32 = 0xffffffffu;
 var<workgroup> w_tile: array<f32, 2048>; // [32 columns, ROWS]
 var<workgroup> x_tile: array<f32, 1024>; // [32 columns, TOKENS]
 

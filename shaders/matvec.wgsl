@@ -5,18 +5,7 @@
 
 import package::shared::formats::Row;
 import package::shared::dot::{Activation, load_activation, load_weights, dot_weights};
-
-struct Params {
-    rows: u32,       // rows of W (of one expert)
-    blocks: u32,     // columns / 32
-    y_stride: u32,   // row length of y
-    y_offset: u32,   // first element written in a row of y
-    accumulate: u32, // 1: add to y
-    first_group: u32, // groups before this part of the weights (they may be split over buffers)
-    end_group: u32,   // first group behind this part
-    sharing: u32,     // pairs that share a row of x
-    tokens: u32,      // rows of y
-}
+import package::shared::product::Params;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [pairs, y_stride]

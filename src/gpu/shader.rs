@@ -21,6 +21,7 @@ sources![
     "shared/formats",
     "shared/dot",
     "shared/cache",
+    "shared/product",
     "add_bias",
     "argmax",
     "attention",
