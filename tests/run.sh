@@ -8,6 +8,9 @@
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
+# Mesa looks for a display of Wayland even when only computing, and complains where there is no place for one.
+export XDG_RUNTIME_DIR=${XDG_RUNTIME_DIR:-/tmp}
+
 readonly SWIFTSHADER=/usr/lib/chromium/vk_swiftshader_icd.json
 # The library in a browser, and the command line where this machine cannot run it.
 readonly WASM=wasm32-unknown-unknown
