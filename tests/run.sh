@@ -106,17 +106,18 @@ lints() {
     RUSTDOCFLAGS='--deny warnings' cargo doc --locked -p moxel --no-deps
 }
 
+# Always --workspace: with fewer packages some dependencies have fewer features, and cargo would build them once more.
 all_tests() { cargo test --locked --workspace --no-fail-fast; }
 
 # Everything that computes on an adapter, once more on a driver without f16 and with subgroups of four.
 swiftshader_tests() (
   export VK_DRIVER_FILES=$SWIFTSHADER
-  cargo test --locked --no-fail-fast --lib kernels &&
-    cargo test --locked --no-fail-fast --test golden --test hostile_models --test end_to_end --test examples
+  cargo test --locked --workspace --no-fail-fast --lib kernels &&
+    cargo test --locked --workspace --no-fail-fast --test golden --test hostile_models --test end_to_end --test examples
 )
 
 # Ignored by a plain `cargo test`: it needs a browser.
-chromium_shaders() { cargo test --locked --lib -- --ignored chromium; }
+chromium_shaders() { cargo test --locked --workspace --lib -- --ignored chromium; }
 
 check_target() {
   local target=$1
