@@ -13,7 +13,7 @@ use crate::weights::{Checkpoint, Format};
 pub struct ModelInfo {
     /// `llama`, `llama4`, ...
     pub architecture: String,
-    /// `gguf` or `huggingface`.
+    /// `gguf`, `huggingface` or `packed`.
     pub container: String,
     /// Transformer layers.
     pub layers: usize,
@@ -57,7 +57,11 @@ impl ModelInfo {
     pub fn new(checkpoint: &Checkpoint) -> Result<Self> {
         let model = architecture(checkpoint)?;
         let dims = model.dims();
-        let key = if checkpoint.format() == Format::Gguf { "general.architecture" } else { "model_type" };
+        let (key, container) = match checkpoint.format() {
+            Format::Gguf => ("general.architecture", "gguf"),
+            Format::HuggingFace => ("model_type", "huggingface"),
+        };
+        let container = if checkpoint.is_packed() { "packed" } else { container };
         let mut formats = BTreeMap::new();
         let (mut parameters, mut weight_bytes, mut expert_parameters, mut expert_bytes) = (0, 0, 0, 0);
         for tensor in checkpoint.tensors() {
@@ -70,10 +74,21 @@ impl ModelInfo {
                 expert_bytes += tensor.bytes();
             }
         }
+        for (_, count, layer) in checkpoint.packed_layers() {
+            for matrix in layer.matrices() {
+                let elements = count as u64 * matrix.rows as u64 * matrix.cols as u64;
+                *formats.entry(matrix.dtype.name().to_string()).or_insert(0) += elements;
+                parameters += elements;
+                expert_parameters += elements;
+            }
+        }
+        let records = checkpoint.total_bytes() - weight_bytes;
+        expert_bytes += records;
+        weight_bytes += records;
         let idle = expert_parameters / dims.experts.max(1) as u64 * dims.experts.saturating_sub(dims.chosen) as u64;
         Ok(Self {
             architecture: checkpoint.config().get(key).and_then(|v| v.as_str()).unwrap_or_default().into(),
-            container: if checkpoint.format() == Format::Gguf { "gguf" } else { "huggingface" }.into(),
+            container: container.into(),
             layers: dims.layers,
             hidden: dims.hidden,
             heads: dims.heads,

@@ -2,23 +2,26 @@
 
 use super::{
     gguf, huggingface,
-    source::{WeightSource, read_exactly, read_small_file},
+    packed::{self, PackedExperts, PackedLayer, RecordInfo, packed_expert_name},
+    source::{WeightSource, display_name, read_exactly, read_small_file},
     tensors::{TensorInfo, TensorTable},
     text::shown,
 };
 use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::{fmt, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
 /// Larger than any tokenizer; such a file is read into memory whole.
 const MAX_SIDE_FILE: u64 = 256 << 20;
 
-/// The layout a checkpoint was stored in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whose names the tensors have and whose keys the configuration has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// A directory with `config.json` and safetensors files.
+    /// Those of transformers: a directory with `config.json` and safetensors files, or a model packed from one.
     HuggingFace,
-    /// One GGUF file, or all parts of a split one.
+    /// Those of llama.cpp: one GGUF file, all parts of a split one, or a model packed from them.
     Gguf,
 }
 
@@ -29,6 +32,8 @@ pub(super) struct Opened {
     pub file: String,
     pub config: Map<String, Value>,
     pub tensors: TensorTable,
+    /// The experts of each MoE layer if the model is a packed one.
+    pub packed: Option<BTreeMap<usize, PackedExperts>>,
 }
 
 /// A checkpoint whose headers have been read and checked; tensor bytes are read on demand.
@@ -40,7 +45,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// Opens a checkpoint and reads its headers, no tensor.
     ///
-    /// `entry` says what to open in the source: `""` is a Hugging Face directory, a name ending in
+    /// `entry` says what to open in the source: `""` is a Hugging Face directory or a packed model, a name ending in
     /// `.safetensors` is that file alone with the directory's `config.json`, and any other name is a
     /// GGUF file (of a split one any part; all parts are opened).
     ///
@@ -48,7 +53,10 @@ impl Checkpoint {
     /// [`Error::Read`] for files that are missing or cannot be read, [`Error::Format`] for content
     /// that contradicts its format or itself; both name the file.
     pub async fn open(source: Arc<dyn WeightSource>, entry: &str) -> Result<Self> {
-        let opened = if entry.is_empty() || entry.ends_with(".safetensors") {
+        let packed = if entry.is_empty() { packed::open(&*source).await? } else { None };
+        let opened = if let Some(packed) = packed {
+            packed
+        } else if entry.is_empty() || entry.ends_with(".safetensors") {
             huggingface::open(&*source, entry).await?
         } else {
             gguf::open(&*source, entry).await?
@@ -56,7 +64,7 @@ impl Checkpoint {
         Ok(Self { source, opened })
     }
 
-    /// The layout it was stored in.
+    /// Whose names and keys it has.
     pub fn format(&self) -> Format {
         self.opened.format
     }
@@ -71,7 +79,7 @@ impl Checkpoint {
         &self.opened.config
     }
 
-    /// All tensors whose format is supported, in the order of the files.
+    /// All tensors whose format is supported, in the order of the files, without the experts of a packed model.
     pub fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
         self.opened.tensors.iter()
     }
@@ -113,6 +121,48 @@ impl Checkpoint {
         read_exactly(&*self.source, &tensor.file, start + bytes.start..start + bytes.end).await
     }
 
+    /// Whether `moxel pack` made it: its experts are records then.
+    pub fn is_packed(&self) -> bool {
+        self.opened.packed.is_some()
+    }
+
+    /// What the experts of layer `layer` are made of, if they are packed.
+    pub fn packed_experts(&self, layer: usize) -> Option<&PackedLayer> {
+        self.opened.packed.as_ref()?.get(&layer).map(|experts| &experts.layer)
+    }
+
+    /// The layers with packed experts in order: index of the layer, number of its experts, and what each is made of.
+    pub fn packed_layers(&self) -> impl Iterator<Item = (usize, usize, &PackedLayer)> {
+        self.opened.packed.iter().flatten().map(|(&layer, experts)| (layer, experts.records.len(), &experts.layer))
+    }
+
+    /// Where the record of a packed expert lies.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if the checkpoint is not a packed one or has no such expert.
+    pub fn expert_record(&self, layer: usize, expert: usize) -> Result<&RecordInfo> {
+        let records = self.opened.packed.as_ref().and_then(|layers| layers.get(&layer));
+        records.and_then(|experts| experts.records.get(expert)).ok_or_else(|| Error::Tensor {
+            name: packed_expert_name(layer, expert),
+            problem: format!("missing from {}", self.file()),
+        })
+    }
+
+    /// The bytes `bytes` of a record, counted from its beginning.
+    ///
+    /// # Errors
+    /// [`Error::Read`] for a range outside the record, or if the source fails.
+    pub async fn read_record(&self, record: &RecordInfo, bytes: Range<u64>) -> Result<Vec<u8>> {
+        if bytes.start > bytes.end || bytes.end > record.bytes() {
+            return Err(Error::Read {
+                file: display_name(&*self.source, &record.file),
+                cause: format!("bytes {}..{} of a record of {} were asked for", bytes.start, bytes.end, record.bytes()),
+            });
+        }
+        let start = record.range.start;
+        read_exactly(&*self.source, &record.file, start + bytes.start..start + bytes.end).await
+    }
+
     /// A whole further file of a Hugging Face directory, such as `tokenizer.json`; `None` if it is
     /// absent, and always for GGUF, which carries everything inside.
     ///
@@ -125,9 +175,10 @@ impl Checkpoint {
         }
     }
 
-    /// The bytes of all tensors whose format is supported.
+    /// The bytes of all tensors whose format is supported, and of all records of packed experts.
     pub fn total_bytes(&self) -> u64 {
-        self.tensors().map(TensorInfo::bytes).sum()
+        let records = self.opened.packed.iter().flatten().flat_map(|(_, experts)| &experts.records);
+        self.tensors().map(TensorInfo::bytes).sum::<u64>() + records.map(RecordInfo::bytes).sum::<u64>()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The element formats that the kernels compute with.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// How the elements of a tensor are stored.
@@ -9,7 +10,7 @@ use std::fmt;
 ///
 /// [`block_len`]: DType::block_len
 /// [`block_bytes`]: DType::block_bytes
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum DType {
     /// 32-bit float.
     F32,
@@ -28,10 +29,13 @@ pub enum DType {
     /// 5-bit integers with an f16 scale and minimum for 32 elements.
     Q5_1,
     /// 4-bit integers; 6-bit scales and minima for 32 elements, f16 factors of those for 256.
+    #[serde(rename = "Q4_K")]
     Q4K,
     /// 5-bit integers; 6-bit scales and minima for 32 elements, f16 factors of those for 256.
+    #[serde(rename = "Q5_K")]
     Q5K,
     /// 6-bit integers minus 32; 8-bit scales for 16 elements, an f16 factor of those for 256.
+    #[serde(rename = "Q6_K")]
     Q6K,
 }
 

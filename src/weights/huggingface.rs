@@ -8,23 +8,24 @@ use super::{
     text::shown,
 };
 use crate::{Error, Result};
+use serde_json::{Map, Value};
 use std::{collections::HashSet, sync::Arc};
 
-const CONFIG: &str = "config.json";
+pub(super) const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 // Real files stay far below these.
 const MAX_CONFIG: u64 = 4 << 20;
+const MAX_CONFIG_VALUES: usize = 100_000;
+/// All metadata of a GGUF file, its tokenizer included.
+const MAX_GGUF_CONFIG: u64 = 256 << 20;
+const MAX_GGUF_VALUES: usize = 1 << 22;
 const MAX_INDEX: u64 = 64 << 20;
 
 /// Opens the directory, or with `file` not empty that safetensors file of it alone.
 pub(super) async fn open(source: &dyn WeightSource, file: &str) -> Result<Opened> {
-    let config = read_small_file(source, CONFIG, MAX_CONFIG).await?.ok_or_else(|| {
-        let cause = "there is no such file, and without it the tensors say nothing about the model";
-        missing(source, CONFIG, cause)
-    })?;
-    let config = json::parse_object(&config).map_err(|problem| format_error(&display_name(source, CONFIG), problem))?;
+    let config = read_config(source, Format::HuggingFace).await?;
     let mut tensors = TensorTable::default();
     let single = if file.is_empty() { SINGLE } else { file };
     if let Some(size) = source.size(single).await? {
@@ -34,7 +35,20 @@ pub(super) async fn open(source: &dyn WeightSource, file: &str) -> Result<Opened
     } else {
         return Err(missing(source, file, "there is no such file"));
     }
-    Ok(Opened { format: Format::HuggingFace, file: display_name(source, CONFIG), config, tensors })
+    Ok(Opened { format: Format::HuggingFace, file: display_name(source, CONFIG), config, tensors, packed: None })
+}
+
+/// Reads `config.json`, whose keys are those of `format`.
+pub(super) async fn read_config(source: &dyn WeightSource, format: Format) -> Result<Map<String, Value>> {
+    let (most_bytes, most_values) = match format {
+        Format::HuggingFace => (MAX_CONFIG, MAX_CONFIG_VALUES),
+        Format::Gguf => (MAX_GGUF_CONFIG, MAX_GGUF_VALUES),
+    };
+    let config = read_small_file(source, CONFIG, most_bytes).await?.ok_or_else(|| {
+        let cause = "there is no such file, and without it the tensors say nothing about the model";
+        missing(source, CONFIG, cause)
+    })?;
+    json::parse_object(&config, most_values).map_err(|problem| format_error(&display_name(source, CONFIG), problem))
 }
 
 /// Adds the tensors of one file, which must hold all those that the index `places` there.

@@ -8,15 +8,12 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::{Map, Value};
 use std::{cell::Cell, fmt};
 
-/// Values in one document. A value takes dozens of bytes where its text may take two, so that the
-/// size of the file alone would bound memory poorly; real configurations have a few thousand.
-const MAX_VALUES: usize = 100_000;
-
-/// Parses a whole document that must be an object.
-pub(super) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
-    let left = Cell::new(MAX_VALUES);
+/// Parses a whole document that must be an object, with at most `most` values: a value takes dozens of bytes where its
+/// text may take two, so that the size of the file alone would bound memory poorly.
+pub(super) fn parse_object(bytes: &[u8], most: usize) -> Result<Map<String, Value>, String> {
+    let left = Cell::new(most);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = UniqueKeys { left: &left }
+    let value = UniqueKeys { left: &left, most }
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
         .map_err(|error| format!("not valid JSON: {error}"))?;
@@ -30,6 +27,7 @@ pub(super) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, String> {
 #[derive(Clone, Copy)]
 struct UniqueKeys<'a> {
     left: &'a Cell<usize>,
+    most: usize,
 }
 
 impl<'de> DeserializeSeed<'de> for UniqueKeys<'_> {
@@ -37,7 +35,7 @@ impl<'de> DeserializeSeed<'de> for UniqueKeys<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         let left = self.left.get().checked_sub(1);
-        let left = left.ok_or_else(|| D::Error::custom(format!("more than {MAX_VALUES} values")))?;
+        let left = left.ok_or_else(|| D::Error::custom(format!("more than {} values", self.most)))?;
         self.left.set(left);
         deserializer.deserialize_any(self)
     }

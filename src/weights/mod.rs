@@ -2,8 +2,9 @@
 //!
 //! A [`WeightSource`] hands out byte ranges of named files; a [`Checkpoint`] reads only the headers
 //! through it and lists what the checkpoint holds (name, format, shape, byte range) next to the
-//! model's configuration. Both understood layouts, Hugging Face directories and GGUF files, end in
-//! the same list, so a model never asks where its tensors came from.
+//! model's configuration. All understood layouts, Hugging Face directories, GGUF files and what
+//! `moxel pack` makes of either, end in the same list, so a model never asks where its tensors came
+//! from; only the experts of a packed model are listed apart, as records.
 //!
 //! Everything here reads data that somebody else made. A number from a header is compared with the
 //! size of the file before anything is allocated for it.
@@ -19,6 +20,7 @@ mod json;
 #[cfg(any(unix, windows))]
 mod locate;
 mod memory;
+mod packed;
 mod safetensors;
 mod shard_index;
 mod source;
@@ -32,6 +34,7 @@ pub use file::FileSource;
 #[cfg(any(unix, windows))]
 pub use locate::open_path;
 pub use memory::MemorySource;
+pub use packed::{PackedLayer, PackedMatrix, RecordInfo, packed_expert_name};
 pub use source::{BoxFuture, MaybeSend, MaybeSync, WeightSource};
 pub use tensors::TensorInfo;
 pub(crate) use text::shown;

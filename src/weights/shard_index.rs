@@ -57,7 +57,7 @@ fn shards<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Shards, D::Error
 }
 
 /// The name comes from a downloaded file and goes into paths and URLs: it must stay in its folder.
-fn check_file_name(file: &str) -> Result<(), String> {
+pub(super) fn check_file_name(file: &str) -> Result<(), String> {
     if !file.ends_with(".safetensors") || file.starts_with('.') || file.contains(['/', '\\', ':', '\0', '?', '#', '%']) {
         return Err(format!("\"{}\" is no plain name of a safetensors file", shown(file)));
     }

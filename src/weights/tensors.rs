@@ -152,7 +152,7 @@ pub(super) fn element_count(shape: &[u64]) -> Option<u64> {
 }
 
 /// Every tensor lies inside the file, and no two share a byte.
-fn check_ranges(tensors: &[HeaderTensor], file_size: u64) -> Result<(), String> {
+pub(super) fn check_ranges(tensors: &[HeaderTensor], file_size: u64) -> Result<(), String> {
     let mut in_order: Vec<&HeaderTensor> = Vec::with_capacity(tensors.len());
     for tensor in tensors {
         let Range { start, end } = tensor.range;

@@ -51,7 +51,7 @@ pub(super) async fn open(source: &dyn WeightSource, entry: &str) -> Result<Opene
         let problem = format!("split.tensors.count is {announced}, but the {parts} parts hold {} tensors", tensors.len());
         return Err(format_error(&shown_file, problem));
     }
-    Ok(Opened { format: Format::Gguf, file: shown_file, config: first.metadata, tensors })
+    Ok(Opened { format: Format::Gguf, file: shown_file, config: first.metadata, tensors, packed: None })
 }
 
 /// Reads one file's header and adds its tensors.
