@@ -2,6 +2,7 @@
 
 use super::source::{BoxFuture, WeightSource, past_the_end};
 use crate::{Error, Result};
+use blocking::unblock;
 use std::{
     collections::HashMap,
     fs::File,
@@ -15,33 +16,61 @@ use std::{
 ///
 /// Files are not mapped into memory: with a map, a file that shrinks while it is read kills the
 /// process, where a positioned read returns an error. Each file is opened once, so that a checkpoint
-/// replaced on disk meanwhile is still read from one consistent file. The futures do their reading
-/// when polled and never wait for anything else.
+/// replaced on disk meanwhile is still read from one consistent file. Reading happens on worker
+/// threads and begins with the call, so that several reads can be on their way at once.
 #[derive(Debug)]
 pub struct FileSource {
-    folder: PathBuf,
-    open: Mutex<HashMap<String, Arc<File>>>,
+    folder: Arc<Folder>,
 }
 
 impl FileSource {
     /// The files in `folder`.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), open: Mutex::default() }
+        Self { folder: Arc::new(Folder { path: folder.into(), open: Mutex::default() }) }
+    }
+}
+
+impl WeightSource for FileSource {
+    fn name(&self) -> String {
+        self.folder.path.display().to_string()
     }
 
-    fn path(&self, file: &str) -> Result<PathBuf> {
+    fn size<'a>(&'a self, file: &'a str) -> BoxFuture<'a, Result<Option<u64>>> {
+        let (folder, file) = (Arc::clone(&self.folder), file.to_owned());
+        Box::pin(unblock(move || folder.file_size(&file)))
+    }
+
+    fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> BoxFuture<'a, Result<Vec<u8>>> {
+        let (folder, file) = (Arc::clone(&self.folder), file.to_owned());
+        Box::pin(unblock(move || folder.read_range(&file, range)))
+    }
+
+    fn is_local(&self) -> bool {
+        true
+    }
+}
+
+/// The folder and the files of it that were opened.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    open: Mutex<HashMap<String, Arc<File>>>,
+}
+
+impl Folder {
+    fn path_of(&self, file: &str) -> Result<PathBuf> {
         let mut components = Path::new(file).components();
         match (components.next(), components.next()) {
-            (Some(Component::Normal(name)), None) => Ok(self.folder.join(name)),
+            (Some(Component::Normal(name)), None) => Ok(self.path.join(name)),
             _ => Err(Error::Read {
-                file: self.folder.join(file).display().to_string(),
+                file: self.path.join(file).display().to_string(),
                 cause: "the name leads out of the checkpoint's folder".to_owned(),
             }),
         }
     }
 
     fn handle(&self, file: &str) -> Result<Option<Arc<File>>> {
-        let path = self.path(file)?;
+        let path = self.path_of(file)?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(handle) = open.get(file) {
             return Ok(Some(handle.clone()));
@@ -61,11 +90,11 @@ impl FileSource {
         let Some(handle) = self.handle(file)? else {
             return Ok(None);
         };
-        handle.metadata().map(|metadata| Some(metadata.len())).map_err(|error| read_error(&self.folder.join(file), &error))
+        handle.metadata().map(|metadata| Some(metadata.len())).map_err(|error| read_error(&self.path.join(file), &error))
     }
 
     fn read_range(&self, file: &str, range: Range<u64>) -> Result<Vec<u8>> {
-        let path = self.folder.join(file);
+        let path = self.path.join(file);
         // The size is asked for again before anything is allocated: the range may stem from a
         // header, and the file may have changed since that was checked.
         let size = self.file_size(file)?;
@@ -86,20 +115,6 @@ impl FileSource {
             }
             Err(error) => Err(read_error(&path, &error)),
         }
-    }
-}
-
-impl WeightSource for FileSource {
-    fn name(&self) -> String {
-        self.folder.display().to_string()
-    }
-
-    fn size<'a>(&'a self, file: &'a str) -> BoxFuture<'a, Result<Option<u64>>> {
-        Box::pin(async move { self.file_size(file) })
-    }
-
-    fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> BoxFuture<'a, Result<Vec<u8>>> {
-        Box::pin(async move { self.read_range(file, range) })
     }
 }
 

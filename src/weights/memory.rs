@@ -48,4 +48,8 @@ impl WeightSource for MemorySource {
     fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> BoxFuture<'a, Result<Vec<u8>>> {
         Box::pin(async move { self.slice(file, range) })
     }
+
+    fn is_local(&self) -> bool {
+        true
+    }
 }

@@ -55,6 +55,22 @@ pub trait WeightSource: MaybeSend + MaybeSync {
     /// # Errors
     /// [`Error::Read`] if any of them cannot be had, a range past the end of the file included.
     fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> BoxFuture<'a, Result<Vec<u8>>>;
+
+    /// Whether reading costs so little that taking everything at once is sensible; otherwise only what
+    /// is needed should be read, when it is needed.
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    /// A text that changes when the content of `file` does, such as a server's ETag; `None` where nothing tells.
+    ///
+    /// Whoever keeps copies of what was read compares it.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if the source cannot be asked.
+    fn version<'a>(&'a self, _file: &'a str) -> BoxFuture<'a, Result<Option<String>>> {
+        Box::pin(async { Ok(None) })
+    }
 }
 
 /// How messages name `file` of `source`.
