@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use std::{collections::HashSet, sync::Arc};
 
 pub(super) const CONFIG: &str = "config.json";
-const SINGLE: &str = "model.safetensors";
+pub(super) const SINGLE: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 // Real files stay far below these.

@@ -10,11 +10,15 @@
 //! size of the file before anything is allocated for it.
 
 mod checkpoint;
+// Disks, sockets and threads that may block are not there in the browser, whose sources read through fetch.
+#[cfg(any(unix, windows))]
+mod disk_cache;
 mod dtype;
-// Needs positioned reads, which the browser does not have; there a source reads through fetch.
 #[cfg(any(unix, windows))]
 mod file;
 mod gguf;
+#[cfg(any(unix, windows))]
+mod http;
 mod huggingface;
 mod json;
 #[cfg(any(unix, windows))]
@@ -29,12 +33,15 @@ mod text;
 
 pub use checkpoint::{Checkpoint, Format};
 pub use dtype::DType;
-#[cfg(any(unix, windows))]
-pub use file::FileSource;
-#[cfg(any(unix, windows))]
-pub use locate::open_path;
 pub use memory::MemorySource;
 pub use packed::{PackedLayer, PackedMatrix, RecordInfo, packed_expert_name};
 pub use source::{BoxFuture, MaybeSend, MaybeSync, WeightSource};
 pub use tensors::TensorInfo;
 pub(crate) use text::shown;
+#[cfg(any(unix, windows))]
+pub use {
+    disk_cache::{CacheOptions, DiskCache},
+    file::FileSource,
+    http::{HttpOptions, HttpSource},
+    locate::{open, open_path},
+};
