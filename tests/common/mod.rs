@@ -1,6 +1,8 @@
 //! What the tests on a real adapter share.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod http_server;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
