@@ -18,6 +18,7 @@ pub struct Cli {
 }
 
 const COMMON: &str = "Common options";
+const WEB: &str = "Models behind a URL";
 
 /// Options that every command takes.
 #[derive(Args)]
@@ -31,6 +32,22 @@ pub struct Common {
     /// How exactly to compute [default: fast; for `logits` exact]
     #[arg(long, global = true, help_heading = COMMON, value_enum)]
     pub precision: Option<Precision>,
+    #[command(flatten)]
+    pub cache: CacheArgs,
+}
+
+/// Where to keep what comes from the web.
+#[derive(Args)]
+pub struct CacheArgs {
+    /// Keep what was fetched in this folder [default: moxel in the user's folder for caches]
+    #[arg(long = "cache", global = true, help_heading = WEB, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Bytes to keep at most, such as 500MB or 20GB; what was not used for longest goes first
+    #[arg(long = "cache-size", global = true, help_heading = WEB, value_name = "SIZE", default_value = "20GB", value_parser = crate::size::parse)]
+    pub size: u64,
+    /// Keep nothing, and fetch everything anew
+    #[arg(long, global = true, help_heading = WEB, conflicts_with = "folder")]
+    pub no_cache: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -51,7 +68,7 @@ pub enum Command {
     },
     /// Show what a model is made of and what it needs, without loading it
     Inspect {
-        /// A Hugging Face directory or a GGUF file
+        /// A Hugging Face directory or a GGUF file, or the URL of one
         model: PathBuf,
         /// Print one JSON object
         #[arg(long)]
@@ -69,7 +86,7 @@ pub enum Command {
 
 #[derive(Args)]
 pub struct GenerateArgs {
-    /// A Hugging Face directory or a GGUF file
+    /// A Hugging Face directory or a GGUF file, or the URL of one
     pub model: PathBuf,
     /// The text to continue
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -91,7 +108,7 @@ pub struct GenerateArgs {
 
 #[derive(Args)]
 pub struct ChatArgs {
-    /// A Hugging Face directory or a GGUF file
+    /// A Hugging Face directory or a GGUF file, or the URL of one
     pub model: PathBuf,
     /// Instructions for the model
     #[arg(long, value_name = "S", allow_hyphen_values = true)]
@@ -147,7 +164,7 @@ pub struct SamplingArgs {
 
 #[derive(Args)]
 pub struct LogitsArgs {
-    /// A Hugging Face directory or a GGUF file
+    /// A Hugging Face directory or a GGUF file, or the URL of one
     pub model: PathBuf,
     #[command(flatten)]
     pub tokens: TokenArgs,
@@ -169,7 +186,7 @@ pub struct TokenArgs {
 
 #[derive(Args)]
 pub struct BenchArgs {
-    /// A Hugging Face directory or a GGUF file
+    /// A Hugging Face directory or a GGUF file, or the URL of one
     pub model: PathBuf,
     /// Tokens of the prompt; 0 leaves the test out
     #[arg(short = 'p', value_name = "N", default_value_t = 512)]

@@ -4,8 +4,10 @@ mod answer;
 mod args;
 mod commands;
 mod interactive;
+mod location;
 mod model;
 mod output;
+mod size;
 
 use std::process::ExitCode;
 

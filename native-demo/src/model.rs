@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use moxel::{Engine, EngineOptions, Gpu, GpuOptions, LoadProgress, Precision};
 
 use crate::args::Common;
+use crate::location;
 
 /// A model, and how long it took until it was there.
 pub struct LoadedModel {
@@ -14,7 +15,7 @@ pub struct LoadedModel {
     pub load_time: Duration,
 }
 
-/// Loads the model at `path` and says on which adapter.
+/// Loads the model at a path or URL and says on which adapter.
 pub fn load(common: &Common, path: &Path, precision: Precision) -> moxel::Result<LoadedModel> {
     load_with(common, path, &options(common, precision))
 }
@@ -27,13 +28,15 @@ pub fn options(common: &Common, precision: Precision) -> EngineOptions {
 /// As [`load`], with the engine's own options.
 pub fn load_with(common: &Common, path: &Path, options: &EngineOptions) -> moxel::Result<LoadedModel> {
     let begin = Instant::now();
+    let (source, entry) = location::open(common, path)?;
     let gpu = pollster::block_on(Gpu::new(&GpuOptions { adapter: common.selector(), ..GpuOptions::default() }))?;
     eprintln!("adapter: {}", gpu.description());
     let bar = progress_bar();
-    let engine = Engine::load_path(&gpu, path, options, &mut |LoadProgress { read_bytes, total_bytes }| {
+    let mut on_progress = |LoadProgress { read_bytes, total_bytes }| {
         bar.set_length(total_bytes);
         bar.set_position(read_bytes);
-    });
+    };
+    let engine = pollster::block_on(Engine::load(&gpu, source, &entry, options, &mut on_progress));
     bar.finish_and_clear();
     Ok(LoadedModel { engine: engine?, load_time: begin.elapsed() })
 }

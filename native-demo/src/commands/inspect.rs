@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use moxel::weights::{Checkpoint, open_path};
+use moxel::weights::Checkpoint;
 use moxel::{ModelInfo, Precision};
 use serde::Serialize;
 
 use crate::args::Common;
+use crate::location;
 use crate::model;
 use crate::output::{self, bytes, count};
 
@@ -29,7 +30,7 @@ struct Resident {
 }
 
 pub fn run(common: &Common, path: &Path, json: bool) -> anyhow::Result<()> {
-    let (source, entry) = open_path(path)?;
+    let (source, entry) = location::open(common, path)?;
     let info = ModelInfo::new(&pollster::block_on(Checkpoint::open(source, &entry))?)?;
     let options = model::options(common, Precision::Fast);
     let context = options.context_for(&info)?;
