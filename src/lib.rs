@@ -19,7 +19,7 @@
 //!
 //! - A [`Gpu`] is a device: opened by Moxel, or an application's own ([`Gpu::from_wgpu`]). [`adapters`] lists what there is.
 //! - An [`Engine`] is a model on a device, loaded from a Hugging Face directory, a GGUF file or any
-//!   [`weights::WeightSource`]. It is immutable; clones share it.
+//!   [`weights::WeightSource`], such as one that [`weights::open`] finds behind a URL. It is immutable; clones share it.
 //! - A [`Session`] is one timeline of tokens with its KV cache: [`prefill`](Session::prefill), [`next`](Session::next),
 //!   [`rewind`](Session::rewind), [`logits`](Session::logits). Sessions of an engine are independent.
 //! - A [`Generation`] continues a text: a stream of [`Token`]s, natively also an iterator, that stops where the model or
