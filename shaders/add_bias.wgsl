@@ -1,5 +1,7 @@
 // y[row, offset + col] += bias[col].
 
+import package::shared::guard::halted;
+
 struct Params {
     cols: u32,
     stride: u32, // row length of y
@@ -12,6 +14,7 @@ struct Params {
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    if halted() { return; }
     let col = workgroup.x * 64u + thread;
     if col >= params.cols { return; }
     y[workgroup.y * params.stride + params.offset + col] += bias[col];

@@ -1,5 +1,7 @@
 // The index of the highest logit, the lowest index among equals, and the logit itself. One workgroup.
 
+import package::shared::guard::halted;
+
 struct Params {
     cols: u32,
 }
@@ -15,6 +17,7 @@ var<workgroup> best_index: array<u32, THREADS>;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(local_invocation_index) thread: u32) {
+    if halted() { return; }
     var value = LOWEST;
     var index = 0u;
     for (var i = thread; i < params.cols; i += THREADS) {

@@ -2,6 +2,7 @@
 // One workgroup per head and token: tiles of THREADS keys, a lane per key for the scores, a lane per pair of dimensions
 // for the weighted values.
 
+import package::shared::guard::halted;
 import package::shared::cache::{Pair, from_pair};
 
 struct Params {
@@ -32,6 +33,7 @@ var<workgroup> key_count: u32;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    if halted() { return; }
     let head = workgroup.x;
     let token = workgroup.y;
     let position = step[0] + token;

@@ -1,5 +1,7 @@
 // x[token] += the sum of its experts' outputs in rank order, each times its weight with `weighted`.
 
+import package::shared::guard::halted;
+
 struct Params {
     cols: u32,
     stride: u32, // row length of x and of parts
@@ -14,6 +16,7 @@ struct Params {
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    if halted() { return; }
     let col = workgroup.x * 64u + thread;
     let token = workgroup.y;
     if col >= params.cols { return; }

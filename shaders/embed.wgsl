@@ -1,5 +1,6 @@
 // x[token] = row of the embedding matrix, dequantised. One lane per block of 32 columns.
 
+import package::shared::guard::halted;
 import package::shared::formats::{Row, load_block};
 
 struct Params {
@@ -14,6 +15,7 @@ struct Params {
 
 @compute @workgroup_size(32)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    if halted() { return; }
     let block = workgroup.x * 32u + lane;
     let token = step[1u + workgroup.y];
     if block >= params.blocks || token < params.first_row || token >= params.end_row { return; }

@@ -1,6 +1,7 @@
 // y[token, offset + row] (+)= dot(W[row], x[token]) for tiles of TOKENS tokens; row-per-thread shape without barriers.
 // With `experts` a tile holds (token, rank) pairs that chose the same expert, as moe_group lists them.
 
+import package::shared::guard::halted;
 import package::shared::formats::{Block, Row, load_block};
 import package::shared::dot::{Activation, Weights, load_activation, load_weights, dot_weights, dot_block};
 import package::shared::product::{NONE, Params};
@@ -8,7 +9,7 @@ import package::shared::product::{NONE, Params};
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [pairs, y_stride]
 @if(experts)
-@group(0) @binding(6) var<storage, read> tile_expert: array<u32>; // [tiles], NONE behind the last one
+@group(0) @binding(6) var<storage, read> tile_expert: array<u32>; // [tiles] which matrix of the stack, NONE behind the last one
 @if(experts)
 @group(0) @binding(7) var<storage, read> tile_pairs: array<u32>; // [tiles, TOKENS], NONE where a tile is not full
 
@@ -23,6 +24,7 @@ fn main(
     @builtin(num_workgroups) size: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    if halted() { return; }
     let groups = (params.rows + 31u) / 32u;
     let group = (workgroup.z * size.x + workgroup.x) * ROWS;
     let tile = workgroup.y;

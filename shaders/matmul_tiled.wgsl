@@ -2,6 +2,7 @@
 // pass through workgroup memory as floats: the shape for adapters with many lanes and fast barriers.
 // With `experts` a tile holds (token, rank) pairs that chose the same expert, as moe_group lists them.
 
+import package::shared::guard::halted;
 import package::shared::formats::{Row, load_block};
 import package::shared::product::{NONE, Params};
 
@@ -9,7 +10,7 @@ import package::shared::product::{NONE, Params};
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>; // [tokens, blocks, 8]
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [pairs, y_stride]
 @if(experts)
-@group(0) @binding(6) var<storage, read> tile_expert: array<u32>; // [tiles], NONE behind the last one
+@group(0) @binding(6) var<storage, read> tile_expert: array<u32>; // [tiles] which matrix of the stack, NONE behind the last one
 @if(experts)
 @group(0) @binding(7) var<storage, read> tile_pairs: array<u32>; // [tiles, TOKENS], NONE where a tile is not full
 
@@ -41,6 +42,7 @@ fn main(
     @builtin(num_workgroups) size: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
+    if halted() { return; }
     let groups = (params.rows + 31u) / 32u;
     let group = (workgroup.z * size.x + workgroup.x) * 2u;
     let tile = workgroup.y;

@@ -3,6 +3,7 @@
 // A lane holds ROWS rows (one of each of ROWS groups) and runs over the blocks of a row. Row-per-thread shape: one lane
 // does a whole row, no barrier. Cooperative shape (condition `cooperative`): SLICES lanes share a row and add up at the end.
 
+import package::shared::guard::halted;
 import package::shared::formats::Row;
 import package::shared::dot::{Activation, load_activation, load_weights, dot_weights};
 import package::shared::product::Params;
@@ -10,7 +11,7 @@ import package::shared::product::Params;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>; // [pairs, y_stride]
 @if(experts)
-@group(0) @binding(6) var<storage, read> chosen: array<u32>; // [pairs] expert ids
+@group(0) @binding(6) var<storage, read> chosen: array<u32>; // [pairs] which matrix of the stack
 
 @if(cooperative) const SLICES: u32 = 8u;
 @if(!cooperative) const SLICES: u32 = 1u;
@@ -26,6 +27,7 @@ fn main(
     @builtin(num_workgroups) size: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
+    if halted() { return; }
     let lane = thread % 32u;
     let slice = thread / 32u;
     let pair = workgroup.y;

@@ -1,5 +1,7 @@
 // Activations to signed bytes, one scale (largest magnitude / 127) for a block of 32. One lane per block.
 
+import package::shared::guard::halted;
+
 struct Params {
     blocks: u32, // blocks in all rows together
 }
@@ -15,6 +17,7 @@ fn main(
     @builtin(num_workgroups) size: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    if halted() { return; }
     let block = (workgroup.z * size.x + workgroup.x) * 32u + lane;
     if block >= params.blocks { return; }
     var largest = vec4(0.0);

@@ -1,5 +1,7 @@
 // y = x / sqrt(mean(x^2) + eps) * weight. One workgroup per row.
 
+import package::shared::guard::halted;
+
 struct Params {
     cols: u32,
     x_stride: u32,
@@ -18,6 +20,7 @@ var<workgroup> partial: array<f32, THREADS>;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    if halted() { return; }
     let from_row = (params.first_row + workgroup.x) * params.x_stride;
     let to_row = workgroup.x * params.y_stride;
     var squares = 0.0;

@@ -2,6 +2,7 @@
 // the model does, write q to its own buffer and append k and v to the cache. One workgroup per head and token; a lane
 // holds four elements, the two rotation pairs 2 i and 2 i + 1.
 
+import package::shared::guard::halted;
 import package::shared::cache::{Pair, to_pair};
 
 struct Params {
@@ -52,6 +53,7 @@ fn turn(v: vec2<f32>, by: vec2<f32>) -> vec2<f32> {
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    if halted() { return; }
     let head = workgroup.x;
     let token = workgroup.y;
     let position = step[0] + token;

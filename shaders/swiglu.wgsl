@@ -1,6 +1,8 @@
 // y = silu(s * gate) * (s * up), s being 1 or, with `scaled`, the row's score: an expert's input times the score gives
 // its gate and up times the score.
 
+import package::shared::guard::halted;
+
 struct Params {
     cols: u32,
     y_stride: u32,
@@ -14,6 +16,7 @@ struct Params {
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    if halted() { return; }
     let col = workgroup.x * 64u + thread;
     let row = workgroup.y;
     if col >= params.y_stride { return; }

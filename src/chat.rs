@@ -24,6 +24,12 @@ impl Chat {
         Ok(Self { engine: engine.clone(), session: engine.session()?, messages })
     }
 
+    /// The model that answers.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// What was said so far, the instructions first.
     #[must_use]
     pub fn messages(&self) -> &[Message] {

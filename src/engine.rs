@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::chat_template::{ChatTemplate, Message};
 use crate::dims::Dims;
+use crate::experts::{ExpertOptions, ExpertStats, Experts, Plan, Pools, SyncCosts};
 use crate::gpu::Gpu;
 use crate::kernels::KernelChoice;
 use crate::kv_cache::KvCache;
@@ -28,7 +29,7 @@ pub enum Precision {
 }
 
 /// How an engine is made. The default suits a chat.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EngineOptions {
     /// Positions that a session can hold; `None`: what the model was trained for, at most 4096.
     pub context: Option<usize>,
@@ -36,6 +37,8 @@ pub struct EngineOptions {
     pub precision: Precision,
     /// Tokens of a prompt that are computed together, from 1 to 512.
     pub prefill_chunk: usize,
+    /// How a model's routed experts are kept on the GPU.
+    pub experts: ExpertOptions,
 }
 
 /// Context of sessions unless asked for otherwise: a long one costs memory whether it is used or not.
@@ -43,7 +46,7 @@ const DEFAULT_CONTEXT: usize = 4096;
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { context: None, precision: Precision::default(), prefill_chunk: 128 }
+        Self { context: None, precision: Precision::default(), prefill_chunk: 128, experts: ExpertOptions::default() }
     }
 }
 
@@ -87,6 +90,7 @@ pub(crate) struct Loaded {
     pub(crate) context: usize,
     pub(crate) precision: Precision,
     pub(crate) choice: KernelChoice,
+    pub(crate) experts: Experts,
     pub(crate) prefill_chunk: usize,
     pub(crate) info: ModelInfo,
     /// Or why there is none: logits need no tokenizer.
@@ -123,10 +127,26 @@ impl Engine {
         KvCache::check(gpu, &architecture.dims(), context, options.precision == Precision::Exact)?;
         let (tokenizer, template) = read_text_files(&checkpoint).await?;
         let total_bytes = info.weight_bytes;
-        let mut on_read = |read_bytes| progress(LoadProgress { read_bytes, total_bytes });
-        let mut loader = Loader::new(gpu, &checkpoint, context, &mut on_read);
+        let layers = architecture.expert_layers(&checkpoint)?;
+        let plan = Plan::new(&layers, architecture.dims().chosen, gpu.caps().max_binding_bytes, options.experts.budget)?;
+        let pools = Pools::new(gpu, &layers, &plan)?;
+        let mut read = 0;
+        let mut on_read = |read_bytes| {
+            read = read_bytes;
+            progress(LoadProgress { read_bytes, total_bytes });
+        };
+        let mut loader = Loader::new(gpu, &checkpoint, context, &pools, &mut on_read);
         let model = architecture.load(&mut loader).await?;
         gpu.flush();
+        let costs = if plan.holds_all() { SyncCosts::default() } else { tuning::sync_costs(gpu).await? };
+        let experts = Experts::new(Arc::new(checkpoint), layers, pools, plan, options.experts, costs);
+        if experts.plan().holds_all() {
+            let loaded = |bytes| {
+                read += bytes;
+                progress(LoadProgress { read_bytes: read, total_bytes });
+            };
+            experts.load_all(gpu, loaded).await?;
+        }
         let choice = tuning::choose(gpu, &info, options.precision).await?;
         let loaded = Loaded {
             gpu: Arc::clone(gpu),
@@ -135,6 +155,7 @@ impl Engine {
             context,
             precision: options.precision,
             choice,
+            experts,
             prefill_chunk: options.prefill_chunk.clamp(1, 512),
             info,
             tokenizer,
@@ -188,6 +209,17 @@ impl Engine {
     #[must_use]
     pub fn context(&self) -> usize {
         self.loaded.context
+    }
+
+    /// How many experts have a place on the GPU, in words; `None` for a dense model.
+    #[must_use]
+    pub fn expert_plan(&self) -> Option<String> {
+        (!self.loaded.info.moe_layers.is_empty()).then(|| self.loaded.experts.plan().to_string())
+    }
+
+    /// What keeping experts on the GPU has cost so far, or `None` for a dense model.
+    pub async fn expert_stats(&self) -> Option<ExpertStats> {
+        if self.loaded.info.moe_layers.is_empty() { None } else { Some(self.loaded.experts.stats().await) }
     }
 
     /// Text to ids and back.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use web_time::Instant;
 
 use crate::engine::Precision;
+use crate::experts::SyncCosts;
 use crate::gpu::{Buffer, Gpu, Program, Recorder, Slice};
-use crate::kernels::{Activations, KernelChoice, Matmul, Matrix, Matvec, Output, Part, is_quantized, matmul, quantize};
+use crate::kernels::{Activations, KernelChoice, Matmul, Matrix, Matvec, Output, Part, add_bias, is_quantized, matmul, quantize};
 use crate::models::ModelInfo;
 use crate::packing::{GROUP_ROWS, Layout};
 use crate::weights::DType;
@@ -22,6 +23,10 @@ const TOKENS: usize = 32;
 const SHORTEST: Duration = Duration::from_millis(3);
 /// The most repetitions of a kernel in one measurement.
 const MOST: usize = 256;
+
+/// Kernel calls that are skipped for measuring what it costs, and columns of each: as many workgroups as a usual product.
+const SKIPPED: usize = 64;
+const SKIPPED_COLS: u64 = 24 * 64;
 
 /// How much faster products of bytes must be to be chosen: they cost accuracy (SmolLM2-135M: a mean KL divergence of 5e-3
 /// from the reference instead of 1e-6).
@@ -51,6 +56,31 @@ pub(crate) async fn choose(gpu: &Gpu, info: &ModelInfo, precision: Precision) ->
         }
     }
     Ok(choice)
+}
+
+/// What synchronising and skipping cost on an adapter.
+pub(crate) async fn sync_costs(gpu: &Gpu) -> Result<SyncCosts> {
+    let raised = gpu.upload("tuning", &1_u32.to_le_bytes())?.slice(0, 4);
+    let (bias, y) = (gpu.storage("tuning", 4 * SKIPPED_COLS)?.whole(), gpu.storage("tuning", 4 * SKIPPED_COLS)?.whole());
+    let staging = gpu.staging(4)?;
+    let time = async |skipped: usize| {
+        let mut r = Recorder::guarded(raised.clone());
+        for _ in 0..skipped {
+            add_bias(&mut r, &bias, &y, SKIPPED_COLS as usize, SKIPPED_COLS as usize, 0, 1);
+        }
+        r.copy(y.words(0, 1), staging.whole().words(0, 1));
+        let program = gpu.prepare(&r.finish())?;
+        let mut best = Duration::MAX;
+        for _ in 0..8 {
+            let begin = Instant::now();
+            gpu.run(&[program.whole()])?;
+            gpu.read(&staging, 4).await?;
+            best = best.min(begin.elapsed());
+        }
+        Ok::<_, Error>(best.as_secs_f64())
+    };
+    let (few, many) = (time(1).await?, time(1 + SKIPPED).await?);
+    Ok(SyncCosts { sync: few, skip: (many - few).max(0.0) / SKIPPED as f64 })
 }
 
 /// The format that most of the weights have.
@@ -126,7 +156,7 @@ impl<'a> Bench<'a> {
 
     async fn run(&self, program: &Program) -> Result<Duration> {
         let begin = Instant::now();
-        self.gpu.run(program)?;
+        self.gpu.run(&[program.whole()])?;
         self.gpu.read(&self.staging, 4).await?;
         Ok(begin.elapsed())
     }

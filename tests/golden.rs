@@ -118,7 +118,8 @@ fn split_over_many_bindings() {
     for name in ["scout", "llama_quants"] {
         let case = Case::new(name);
         let tokens = case.expected.ids("tokens");
-        let options = EngineOptions { precision: Precision::Exact, prefill_chunk: 5, context: Some(76) };
+        let options =
+            EngineOptions { precision: Precision::Exact, prefill_chunk: 5, context: Some(76), ..EngineOptions::default() };
         let path = golden(name);
         let path = if path.join("model.gguf").exists() { path.join("model.gguf") } else { path };
         let engine = Engine::load_path(&small, &path, &options, &mut |_| {}).unwrap_or_else(|e| panic!("{name}: {e}"));

@@ -93,6 +93,12 @@ impl Gpu {
         self.queue.write_buffer(&buffer.raw, offset, bytes);
     }
 
+    /// As [`Self::write`], from byte `offset` of a slice on.
+    pub(crate) fn write_slice(&self, slice: &Slice, offset: u64, bytes: &[u8]) {
+        debug_assert!(offset + bytes.len() as u64 <= slice.size, "{}: {offset}+{}", slice.buffer.label, bytes.len());
+        self.write(&slice.buffer, slice.offset + offset, bytes);
+    }
+
     /// Waits until what was written so far has reached the GPU, which frees its staging memory.
     pub(crate) fn flush(&self) {
         self.queue.submit([]);

@@ -14,6 +14,6 @@ pub use adapter::{AdapterDescription, AdapterSelector, adapters};
 pub(crate) use buffer::{Buffer, Slice};
 pub use caps::Caps;
 pub use device::{Gpu, GpuOptions};
-pub(crate) use program::Program;
+pub(crate) use program::{Program, Stretch};
 pub(crate) use record::{Dispatch, Recorder, Recording};
 pub(crate) use shader::Shader;

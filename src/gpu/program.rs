@@ -13,24 +13,42 @@ const UNIFORM_ALIGNMENT: usize = 256;
 /// Submitting a program allocates nothing but the command buffer itself.
 pub(crate) struct Program {
     steps: Vec<Step>,
-    dispatches: u32,
-    weight_bytes: u64,
+    cuts: Vec<usize>,
 }
 
+/// Steps of a program that are submitted together.
+#[derive(Clone, Copy)]
+pub(crate) struct Stretch<'a>(&'a [Step]);
+
 enum Step {
-    Dispatch { pipeline: Arc<Pipeline>, bindings: wgpu::BindGroup, groups: [u32; 3] },
+    Dispatch { pipeline: Arc<Pipeline>, bindings: wgpu::BindGroup, groups: [u32; 3], weight_bytes: u64 },
     Copy { from: Slice, to: Slice },
 }
 
 impl Program {
-    /// Kernel calls in one run.
-    pub(crate) fn dispatches(&self) -> u32 {
-        self.dispatches
+    /// All of it.
+    pub(crate) fn whole(&self) -> Stretch<'_> {
+        Stretch(&self.steps)
     }
 
-    /// Bytes of weights that one run has to read.
-    pub(crate) fn weight_bytes(&self) -> u64 {
-        self.weight_bytes
+    /// What lies between two cuts; `None` is the program's begin, or its end.
+    pub(crate) fn between(&self, from: Option<usize>, to: Option<usize>) -> Stretch<'_> {
+        let from = from.map_or(0, |cut| self.cuts[cut]);
+        let to = to.map_or(self.steps.len(), |cut| self.cuts[cut]);
+        Stretch(&self.steps[from..to])
+    }
+}
+
+impl Stretch<'_> {
+    /// Kernel calls.
+    pub(crate) fn dispatches(self) -> usize {
+        self.0.iter().filter(|step| matches!(step, Step::Dispatch { .. })).count()
+    }
+
+    /// Bytes of weights that the kernel calls have to read.
+    pub(crate) fn weight_bytes(self) -> u64 {
+        let bytes = |step: &Step| if let Step::Dispatch { weight_bytes, .. } = step { *weight_bytes } else { 0 };
+        self.0.iter().map(bytes).sum()
     }
 }
 
@@ -48,7 +66,7 @@ impl Gpu {
 
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let mut offset = 0;
-        let mut program = Program { steps: Vec::with_capacity(recording.commands.len()), dispatches: 0, weight_bytes: 0 };
+        let mut program = Program { steps: Vec::with_capacity(recording.commands.len()), cuts: recording.cuts.clone() };
         for command in &recording.commands {
             program.steps.push(match command {
                 Command::Copy { from, to } => Step::Copy { from: from.clone(), to: to.clone() },
@@ -62,9 +80,7 @@ impl Gpu {
                         layout: &pipeline.layout,
                         entries: &entries,
                     });
-                    program.dispatches += 1;
-                    program.weight_bytes += d.weight_bytes;
-                    Step::Dispatch { pipeline, bindings, groups: d.groups }
+                    Step::Dispatch { pipeline, bindings, groups: d.groups, weight_bytes: d.weight_bytes }
                 }
             });
         }
@@ -74,10 +90,10 @@ impl Gpu {
         }
     }
 
-    /// Submits a program: one encoder, one submit, as few passes as its copies allow.
-    pub(crate) fn run(&self, program: &Program) -> Result<()> {
+    /// Submits stretches of programs one after the other: one encoder, one submit, as few passes as copies allow.
+    pub(crate) fn run(&self, stretches: &[Stretch<'_>]) -> Result<()> {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("moxel") });
-        let mut steps = program.steps.iter().peekable();
+        let mut steps = stretches.iter().flat_map(|stretch| stretch.0).peekable();
         while let Some(step) = steps.peek() {
             if let Step::Copy { from, to } = step {
                 encoder.copy_buffer_to_buffer(&from.buffer.raw, from.offset, &to.buffer.raw, to.offset, from.size);
@@ -85,7 +101,8 @@ impl Gpu {
                 continue;
             }
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            while let Some(Step::Dispatch { pipeline, bindings, groups }) = steps.next_if(|s| matches!(s, Step::Dispatch { .. }))
+            while let Some(Step::Dispatch { pipeline, bindings, groups, .. }) =
+                steps.next_if(|s| matches!(s, Step::Dispatch { .. }))
             {
                 pass.set_pipeline(&pipeline.raw);
                 pass.set_bind_group(0, bindings, &[]);

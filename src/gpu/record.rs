@@ -27,17 +27,37 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Recording {
     pub(super) commands: Vec<Command>,
+    /// Where the list may be cut: commands before each cut.
+    pub(super) cuts: Vec<usize>,
 }
+
+/// Binding of the flag that lets a kernel do nothing.
+const GUARD_BINDING: u32 = 8;
 
 /// Where the layers and kernels write their commands.
 #[derive(Default)]
 pub(crate) struct Recorder {
     recording: Recording,
+    guard: Option<Slice>,
 }
 
 impl Recorder {
-    pub(crate) fn dispatch(&mut self, dispatch: Dispatch) {
+    /// A recording whose kernels do nothing once one of them has raised the flag, a word.
+    pub(crate) fn guarded(flag: Slice) -> Self {
+        Self { guard: Some(flag), ..Self::default() }
+    }
+
+    pub(crate) fn dispatch(&mut self, mut dispatch: Dispatch) {
+        if let Some(flag) = &self.guard {
+            dispatch.shader = dispatch.shader.with("guarded");
+            dispatch.bindings.push((GUARD_BINDING, flag.clone()));
+        }
         self.recording.commands.push(Command::Dispatch(dispatch));
+    }
+
+    /// What follows may be submitted by itself.
+    pub(crate) fn cut(&mut self) {
+        self.recording.cuts.push(self.recording.commands.len());
     }
 
     /// Copies between buffers; offsets and sizes are multiples of 4.

@@ -22,6 +22,7 @@ sources![
     "shared/dot",
     "shared/cache",
     "shared/product",
+    "shared/guard",
     "add_bias",
     "argmax",
     "attention",

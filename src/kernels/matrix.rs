@@ -1,8 +1,12 @@
 //! A packed weight matrix on the GPU, split over buffers where it does not fit into one binding.
 
-use crate::gpu::{Shader, Slice};
+use crate::gpu::{Gpu, Shader, Slice};
 use crate::packing::{GROUP_ROWS, Layout};
 use crate::weights::DType;
+use crate::{Error, Result};
+
+/// Alignment of a binding within a buffer: WebGPU's guaranteed `minStorageBufferOffsetAlignment`.
+const BINDING_ALIGNMENT: u64 = 256;
 
 /// A stack of one or more equal matrices (experts) in the packed layout.
 #[derive(Clone, Debug)]
@@ -25,7 +29,61 @@ pub(crate) struct Part {
     pub(crate) side: Option<Slice>,
 }
 
+/// One of the two arrays of a packed matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Array {
+    Quants,
+    Side,
+}
+
 impl Matrix {
+    /// Room for a stack of `count` matrices, in as few buffers as the device allows.
+    ///
+    /// # Errors
+    /// The device has no memory for it, or its bindings are too small for 32 rows.
+    pub(crate) fn allocate(gpu: &Gpu, label: &'static str, layout: Layout, count: usize) -> Result<Self> {
+        let (quants_bytes, side_bytes) = (4 * layout.group_quants() as u64, 4 * layout.group_side() as u64);
+        let caps = gpu.caps();
+        let by_binding = caps.max_binding_bytes / quants_bytes.max(side_bytes);
+        let by_buffer = caps.max_buffer_bytes.saturating_sub(BINDING_ALIGNMENT) / (quants_bytes + side_bytes);
+        let most = usize::try_from(by_binding.min(by_buffer)).unwrap_or(usize::MAX);
+        if most == 0 {
+            let needed = quants_bytes.max(side_bytes);
+            return Err(Error::Adapter(format!(
+                "32 rows of {label} take {needed} bytes, more than the adapter's largest binding of {}",
+                caps.max_binding_bytes
+            )));
+        }
+        let groups = layout.groups() * count;
+        let part = |first_group: usize| {
+            let end_group = (first_group + most).min(groups);
+            let count = (end_group - first_group) as u64;
+            let side_at = (count * quants_bytes).next_multiple_of(BINDING_ALIGNMENT);
+            let buffer = gpu.buffer(label, side_at + count * side_bytes)?;
+            let quants = buffer.slice(0, count * quants_bytes);
+            let side = (side_bytes > 0).then(|| buffer.slice(side_at, count * side_bytes));
+            Ok(Part { first_group, end_group, quants, side })
+        };
+        Ok(Self { layout, parts: (0..groups).step_by(most).map(part).collect::<Result<_>>()? })
+    }
+
+    /// Writes bytes of one of the two arrays, from byte `at` of the stack's array on. Both are multiples of 4.
+    pub(crate) fn write(&self, gpu: &Gpu, array: Array, at: u64, bytes: &[u8]) {
+        let group_bytes = match array {
+            Array::Quants => 4 * self.layout.group_quants() as u64,
+            Array::Side => 4 * self.layout.group_side() as u64,
+        };
+        let end = at + bytes.len() as u64;
+        for part in &self.parts {
+            let slice = if array == Array::Quants { Some(&part.quants) } else { part.side.as_ref() };
+            let (first, behind) = (part.first_group as u64 * group_bytes, part.end_group as u64 * group_bytes);
+            let (from, to) = (at.max(first), end.min(behind));
+            if let Some(slice) = slice.filter(|_| from < to) {
+                gpu.write_slice(slice, from - first, &bytes[(from - at) as usize..(to - at) as usize]);
+            }
+        }
+    }
+
     /// Bytes that computing with the whole of one matrix of the stack reads.
     pub(super) fn bytes_of_one(&self) -> u64 {
         self.layout.bytes()

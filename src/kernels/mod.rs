@@ -25,12 +25,12 @@ pub(crate) use choice::{KernelChoice, Matmul, Matvec};
 pub(crate) use combine::combine;
 pub(crate) use embed::embed;
 pub(crate) use matmul::{Activations, Output, Pairs, expert_matmul, matmul};
-pub(crate) use matrix::{Matrix, Part, is_quantized};
-pub(crate) use moe_group::{MAX_EXPERTS, max_tiles, moe_group};
+pub(crate) use matrix::{Array, Matrix, Part, is_quantized};
+pub(crate) use moe_group::{GroupSlices, MAX_EXPERTS, max_tiles, moe_group};
 pub(crate) use quantize::quantize;
 pub(crate) use rms_norm::rms_norm;
 pub(crate) use rope_append::{FINE_POSITIONS, RopeShape, RopeSlices, Rotate, rope_append};
-pub(crate) use router::{RouterScore, router};
+pub(crate) use router::{RouterScore, RouterShape, RouterSlices, router};
 pub(crate) use swiglu::swiglu;
 
 /// Declares a kernel's uniform: four-byte fields in the order of the shader's `Params`.

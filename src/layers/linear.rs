@@ -19,6 +19,19 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
+    /// Matrices from top to bottom, without biases. All have the same columns.
+    pub(crate) fn new(matrices: Vec<Matrix>) -> Self {
+        let cols = matrices.first().map_or(0, |m| m.layout.cols);
+        let mut rows = 0;
+        let stack = |matrix: Matrix| {
+            rows += matrix.layout.rows;
+            let first = rows - matrix.layout.rows;
+            (matrix, first)
+        };
+        let matrices = matrices.into_iter().map(stack).collect();
+        Self { matrices, rows, cols, biases: Vec::new() }
+    }
+
     pub(super) fn is_quantized(&self) -> bool {
         self.matrices.iter().any(|(m, _)| is_quantized(m.layout.dtype))
     }

@@ -12,4 +12,4 @@ pub(crate) use linear::{Linear, Norm};
 pub(crate) use mlp::Mlp;
 pub(crate) use moe::Moe;
 pub(crate) use pass::Pass;
-pub(crate) use scratch::Scratch;
+pub(crate) use scratch::{RoutingLayout, Scratch};

@@ -11,6 +11,10 @@ pub(crate) struct Pass<'a> {
     pub(crate) s: &'a Scratch,
     pub(crate) kv: &'a KvCache,
     pub(crate) choice: KernelChoice,
+    /// [MoE layers, experts]: the slots of the experts.
+    pub(crate) table: &'a Slice,
+    /// Whether experts come in turns: then a prompt's tokens go to those that the scratch's own table names.
+    pub(crate) in_turns: bool,
     /// Tokens in the pass.
     pub(crate) tokens: usize,
 }

@@ -1,9 +1,14 @@
 //! The buffers that one forward pass works in, made once for a session.
 
+use std::ops::Range;
+
 use crate::Result;
 use crate::dims::Dims;
 use crate::gpu::{Gpu, Slice};
 use crate::kernels::{Matmul, max_tiles};
+
+/// Alignment of a binding within a buffer, in words: WebGPU's guaranteed `minStorageBufferOffsetAlignment`.
+const BINDING_WORDS: usize = 64;
 
 /// Bytes and scales of quantised activations.
 pub(crate) type ByteBuffers = (Slice, Slice);
@@ -40,12 +45,56 @@ pub(crate) struct Scratch {
 pub(crate) struct MoeScratch {
     /// [tokens, experts].
     pub(crate) router_logits: Slice,
-    /// For each MoE layer [tokens, k] ids and weights: kept until the pass is over, for whoever wants to know.
-    pub(crate) routing: Vec<(Slice, Slice)>,
+    /// For each MoE layer what its router said, see [`RoutingLayout`]: kept until the pass is over, for whoever wants to know.
+    pub(crate) routing: Slice,
+    /// [experts]: slots of the experts whose turn it is.
+    pub(crate) turn: Slice,
+    /// The flag of guarded recordings.
+    pub(crate) guard: Slice,
     /// [tiles] and [tiles, tile] of `moe_group`.
     pub(crate) tiles: (Slice, Slice),
     /// [tokens, k, hidden]: outputs of the chosen experts.
     pub(crate) parts: Slice,
+}
+
+/// Where the routing of a pass lies in its buffer: for each MoE layer ids, weights and slots, [tokens, k] each, each at an
+/// offset that a kernel can bind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RoutingLayout {
+    layers: usize,
+    pairs: usize,
+}
+
+impl RoutingLayout {
+    /// Of a pass of `tokens` tokens through all layers of a model.
+    pub(crate) fn new(dims: &Dims, tokens: usize) -> Self {
+        Self::of(dims.moe_layers, tokens * dims.chosen)
+    }
+
+    pub(super) fn of(layers: usize, pairs: usize) -> Self {
+        Self { layers, pairs }
+    }
+
+    /// 32-bit words of all layers.
+    pub(crate) fn words(&self) -> usize {
+        3 * self.layers * self.stride()
+    }
+
+    /// Words of ids, of weights and of slots of a layer.
+    pub(crate) fn ranges(&self, layer: usize) -> [Range<usize>; 3] {
+        [0, 1, 2].map(|part| (3 * layer + part) * self.stride()).map(|at| at..at + self.pairs)
+    }
+
+    fn stride(&self) -> usize {
+        self.pairs.next_multiple_of(BINDING_WORDS)
+    }
+}
+
+impl MoeScratch {
+    /// Ids, weights and slots of a layer.
+    pub(crate) fn routing(&self, layout: &RoutingLayout, layer: usize) -> [Slice; 3] {
+        layout.ranges(layer).map(|range| self.routing.words(range.start, range.len()))
+    }
 }
 
 impl Scratch {
@@ -62,9 +111,9 @@ impl Scratch {
             let tiles = max_tiles(expert_rows, dims.experts, matmul.tile());
             Ok::<_, crate::Error>(MoeScratch {
                 router_logits: words("router_logits", tokens * dims.experts)?,
-                routing: (0..dims.moe_layers)
-                    .map(|_| Ok((words("expert_ids", expert_rows)?, words("expert_weights", expert_rows)?)))
-                    .collect::<Result<_>>()?,
+                routing: words("routing", RoutingLayout::new(dims, tokens).words())?,
+                turn: words("expert_turn", dims.experts)?,
+                guard: words("guard", 1)?,
                 tiles: (words("tile_expert", tiles)?, words("tile_pairs", tiles * matmul.tile())?),
                 parts: words("expert_parts", expert_rows * padded(dims.hidden))?,
             })

@@ -63,28 +63,26 @@ impl ModelInfo {
         };
         let container = if checkpoint.is_packed() { "packed" } else { container };
         let mut formats = BTreeMap::new();
-        let (mut parameters, mut weight_bytes, mut expert_parameters, mut expert_bytes) = (0, 0, 0, 0);
+        let (mut parameters, mut weight_bytes) = (0, 0);
         for tensor in checkpoint.tensors() {
             *formats.entry(tensor.dtype.name().to_string()).or_insert(0) += tensor.elements();
             parameters += tensor.elements();
             weight_bytes += tensor.bytes();
-            // Routed experts are the only weights that come in stacks.
-            if tensor.shape.len() == 3 {
-                expert_parameters += tensor.elements();
-                expert_bytes += tensor.bytes();
-            }
         }
-        for (_, count, layer) in checkpoint.packed_layers() {
-            for matrix in layer.matrices() {
-                let elements = count as u64 * matrix.rows as u64 * matrix.cols as u64;
-                *formats.entry(matrix.dtype.name().to_string()).or_insert(0) += elements;
-                parameters += elements;
+        let (mut expert_parameters, mut expert_bytes) = (0, 0);
+        for layer in model.expert_layers(checkpoint)? {
+            for matrix in layer.record.matrices() {
+                let elements = (layer.experts() * matrix.rows * matrix.cols) as u64;
                 expert_parameters += elements;
+                if layer.is_packed() {
+                    *formats.entry(matrix.dtype.name().to_string()).or_insert(0) += elements;
+                    parameters += elements;
+                }
             }
+            let bytes = layer.experts() as u64 * layer.read_bytes();
+            expert_bytes += bytes;
+            weight_bytes += if layer.is_packed() { bytes } else { 0 };
         }
-        let records = checkpoint.total_bytes() - weight_bytes;
-        expert_bytes += records;
-        weight_bytes += records;
         let idle = expert_parameters / dims.experts.max(1) as u64 * dims.experts.saturating_sub(dims.chosen) as u64;
         Ok(Self {
             architecture: checkpoint.config().get(key).and_then(|v| v.as_str()).unwrap_or_default().into(),

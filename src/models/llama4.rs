@@ -11,8 +11,10 @@ use super::{Architecture, Ends, Loader, Model, check_dims};
 use crate::Result;
 use crate::config::ConfigReader;
 use crate::dims::Dims;
+use crate::experts::ExpertLayer;
 use crate::kernels::{Rotate, RouterScore};
 use crate::layers::{Attention, Mlp, Moe, Norm, Pass};
+use crate::repack::Piece;
 use crate::rope::Rope;
 use crate::weights::{BoxFuture, Checkpoint};
 
@@ -186,6 +188,7 @@ impl Llama4 {
         let rope_table = loader.rope_table(&frequencies)?;
         let ends = ends(loader, names, dims, self.eps).await?;
         let mut layers = Vec::with_capacity(dims.layers);
+        let mut moe_layers = 0;
         for (l, kind) in self.layers.iter().enumerate() {
             let (qkv, out) = attention_projections(loader, names, l, dims, self.attention_bias).await?;
             let attention = Attention {
@@ -203,7 +206,8 @@ impl Llama4 {
             };
             let norm = loader.norm(&names.weight(l, FFN_NORM), dims.hidden, self.eps).await?;
             let ffn = if kind.moe {
-                Ffn::Moe(Box::new(self.bind_moe(loader, l).await?))
+                moe_layers += 1;
+                Ffn::Moe(Box::new(self.bind_moe(loader, l, moe_layers - 1).await?))
             } else {
                 Ffn::Dense(mlp(loader, names, l, DENSE, (dims.hidden, self.dense_inner), false).await?)
             };
@@ -212,38 +216,47 @@ impl Llama4 {
         Ok(LoadedLlama4 { ends, layers })
     }
 
-    async fn bind_moe(&self, loader: &mut Loader<'_>, l: usize) -> Result<Moe> {
+    /// The MoE layer `l` of the model, its `index`-th.
+    async fn bind_moe(&self, loader: &mut Loader<'_>, l: usize, index: usize) -> Result<Moe> {
         let (names, Dims { hidden, experts, chosen, .. }, inner) = (self.names, self.dims, self.expert_inner);
         let router = [loader.matrix(&names.weight(l, ROUTER), experts, hidden)?];
-        let (mut gate_up, mut down) = (Vec::with_capacity(experts), Vec::with_capacity(experts));
-        for e in 0..experts {
-            match names {
-                // Input-major: [experts, hidden, gate | up] and [experts, inner, hidden].
-                Names::HuggingFace { .. } => {
-                    let name = |n| names.tensor(l, (n, ""));
-                    let gate_up_proj = name("feed_forward.experts.gate_up_proj");
-                    gate_up.push(vec![loader.stacked(&gate_up_proj, experts, e, 2 * inner, hidden, true)?]);
-                    down.push(vec![loader.stacked(&name("feed_forward.experts.down_proj"), experts, e, hidden, inner, true)?]);
-                }
-                Names::Gguf => {
-                    let name = |n| names.weight(l, ("", n));
-                    let gate = loader.stacked(&name("ffn_gate_exps"), experts, e, inner, hidden, false)?;
-                    let up = loader.stacked(&name("ffn_up_exps"), experts, e, inner, hidden, false)?;
-                    gate_up.push(vec![gate, up]);
-                    down.push(vec![loader.stacked(&name("ffn_down_exps"), experts, e, hidden, inner, false)?]);
-                }
-            }
-        }
+        let (gate_up, down) = loader.experts(index);
         Ok(Moe {
             router: loader.linear("router", &router, &[]).await?,
             experts,
             chosen,
             score: RouterScore::Sigmoid,
             score_input: true,
-            gate_up: loader.experts("experts_gate_up", &gate_up).await?,
-            down: loader.experts("experts_down", &down).await?,
+            gate_up,
+            down,
             shared: Some(mlp(loader, names, l, SHARED, (hidden, inner), false).await?),
         })
+    }
+
+    fn expert_layer(&self, checkpoint: &Checkpoint, l: usize) -> Result<ExpertLayer> {
+        let (names, Dims { hidden, experts, .. }, inner) = (self.names, self.dims, self.expert_inner);
+        if let Some(packed) = checkpoint.packed_experts(l) {
+            return ExpertLayer::packed(l, experts, packed, (2 * inner, hidden), (hidden, inner));
+        }
+        let stack = |name: &str, shape, transposed| Piece::stack(checkpoint, name, experts, shape, transposed);
+        let one_each = |pieces: Vec<Piece>| pieces.into_iter().map(|piece| vec![piece]).collect();
+        let (gate_up, down) = match names {
+            // Input-major: [experts, hidden, gate | up] and [experts, inner, hidden].
+            Names::HuggingFace { .. } => {
+                let name = |n| names.tensor(l, (n, ""));
+                let gate_up = stack(&name("feed_forward.experts.gate_up_proj"), (2 * inner, hidden), true)?;
+                let down = stack(&name("feed_forward.experts.down_proj"), (hidden, inner), true)?;
+                (one_each(gate_up), one_each(down))
+            }
+            Names::Gguf => {
+                let name = |n| names.weight(l, ("", n));
+                let gate = stack(&name("ffn_gate_exps"), (inner, hidden), false)?;
+                let up = stack(&name("ffn_up_exps"), (inner, hidden), false)?;
+                let down = stack(&name("ffn_down_exps"), (hidden, inner), false)?;
+                (gate.into_iter().zip(up).map(|(gate, up)| vec![gate, up]).collect(), one_each(down))
+            }
+        };
+        ExpertLayer::loose(l, gate_up, down)
     }
 }
 
@@ -273,6 +286,10 @@ impl Architecture for Llama4 {
 
     fn moe_layers(&self) -> Vec<usize> {
         (0..self.layers.len()).filter(|&l| self.layers[l].moe).collect()
+    }
+
+    fn expert_layers(&self, checkpoint: &Checkpoint) -> Result<Vec<ExpertLayer>> {
+        self.moe_layers().into_iter().map(|l| self.expert_layer(checkpoint, l)).collect()
     }
 
     fn load<'a>(&'a self, loader: &'a mut Loader<'_>) -> BoxFuture<'a, Result<Box<dyn Model>>> {

@@ -15,6 +15,7 @@ pub(crate) use loader::Loader;
 use crate::Result;
 use crate::config::ConfigReader;
 use crate::dims::Dims;
+use crate::experts::ExpertLayer;
 use crate::kernels::embed;
 use crate::layers::{Linear, Norm, Pass};
 use crate::weights::{BoxFuture, Checkpoint, Format, MaybeSend, MaybeSync};
@@ -32,7 +33,15 @@ pub(crate) trait Architecture: MaybeSend + MaybeSync {
         Vec::new()
     }
 
-    /// Brings the weights to the GPU.
+    /// Where the experts of each of these layers are in the checkpoint.
+    ///
+    /// # Errors
+    /// They are missing, or their shapes or formats are not what the configuration says.
+    fn expert_layers(&self, _checkpoint: &Checkpoint) -> Result<Vec<ExpertLayer>> {
+        Ok(Vec::new())
+    }
+
+    /// Brings the weights to the GPU, all but the experts.
     fn load<'a>(&'a self, loader: &'a mut Loader<'_>) -> BoxFuture<'a, Result<Box<dyn Model>>>;
 }
 

@@ -131,11 +131,6 @@ impl Checkpoint {
         self.opened.packed.as_ref()?.get(&layer).map(|experts| &experts.layer)
     }
 
-    /// The layers with packed experts in order: index of the layer, number of its experts, and what each is made of.
-    pub fn packed_layers(&self) -> impl Iterator<Item = (usize, usize, &PackedLayer)> {
-        self.opened.packed.iter().flatten().map(|(&layer, experts)| (layer, experts.records.len(), &experts.layer))
-    }
-
     /// Where the record of a packed expert lies.
     ///
     /// # Errors

@@ -47,7 +47,7 @@ pub(super) fn run<const N: usize>(mut recorder: Recorder, outputs: [&Slice; N]) 
         assert!(listed, "{} is not in the list of variants", dispatch.shader);
     }
     let program = gpu.prepare(&recording).expect("a valid recording");
-    gpu.run(&program).expect("a run without errors");
+    gpu.run(&[program.whole()]).expect("a run without errors");
     let all: Vec<u32> = bytemuck::pod_collect_to_vec(&pollster::block_on(gpu.read(&staging, size)).expect("results"));
     let mut rest = &all[..];
     outputs.map(|output| {

@@ -1,8 +1,8 @@
 //! `router` and `moe_group`.
 
 use super::harness::{Random, as_floats, close, floats, poisoned, run, words};
-use crate::gpu::Recorder;
-use crate::kernels::{MAX_EXPERTS, RouterScore, max_tiles, moe_group, router};
+use crate::gpu::{Recorder, Slice};
+use crate::kernels::{GroupSlices, MAX_EXPERTS, RouterScore, RouterShape, RouterSlices, add_bias, max_tiles, moe_group, router};
 use crate::reference::{self, NONE, Score};
 
 const SCORES: [(RouterScore, Score); 3] = [
@@ -11,18 +11,37 @@ const SCORES: [(RouterScore, Score); 3] = [
     (RouterScore::SoftmaxAll, Score::SoftmaxAll),
 ];
 
+/// Ids, weights and slots of the second of two layers.
+fn route(
+    mut recorder: Recorder,
+    logits: &[f32],
+    table: &[u32],
+    (experts, stride, chosen): (usize, usize, usize),
+    score: RouterScore,
+    tokens: usize,
+) -> [Vec<u32>; 3] {
+    let [ids, weights, slots] = [0; 3].map(|_| poisoned(tokens * chosen));
+    let shape = RouterShape { experts, chosen, stride, score, table_at: experts };
+    let (logits, table) = (floats(logits), words(table));
+    let slices = RouterSlices { logits: &logits, table: &table, ids: &ids, weights: &weights, slots: &slots };
+    router(&mut recorder, &shape, &slices, tokens);
+    run(recorder, [&ids, &weights, &slots])
+}
+
 /// The kernel on rows of `experts` logits, each followed by values that are none.
 fn compare(logits: &[f32], experts: usize, k: usize, score: RouterScore, twin: Score) -> Result<(), String> {
     let tokens = logits.len() / experts;
     let stride = experts + 3;
     let wide: Vec<f32> = logits.chunks_exact(experts).flat_map(|row| [row, &[1e9; 3]].concat()).collect();
-    let (ids, weights) = (poisoned(tokens * k), poisoned(tokens * k));
-    let mut recorder = Recorder::default();
-    router(&mut recorder, &floats(&wide), &ids, &weights, experts, stride, k, score, tokens);
-    let [ids, weights] = run(recorder, [&ids, &weights]);
+    // Expert e of the second of two layers is in slot 2 e + 1; the first layer's experts are elsewhere.
+    let table: Vec<u32> = (0..experts).map(|_| 7).chain((0..experts).map(|e| 2 * e as u32 + 1)).collect();
+    let [ids, weights, slots] = route(Recorder::default(), &wide, &table, (experts, stride, k), score, tokens);
     let (expected_ids, expected) = reference::router(logits, experts, k, twin);
     if ids != expected_ids {
         return Err(format!("ids {ids:?}, expected {expected_ids:?}"));
+    }
+    if slots != expected_ids.iter().map(|id| 2 * id + 1).collect::<Vec<_>>() {
+        return Err(format!("slots {slots:?} of experts {ids:?}"));
     }
     close(&as_floats(&weights), &expected, |i| 2e-5 * expected[i] + 1e-30)
 }
@@ -66,18 +85,52 @@ fn another_score_is_noticed() {
 
 #[test]
 fn logits_that_are_no_numbers_choose_valid_experts() {
-    let (ids, weights) = (poisoned(2), poisoned(2));
-    let mut recorder = Recorder::default();
-    router(&mut recorder, &floats(&[f32::NAN; 5]), &ids, &weights, 5, 5, 2, RouterScore::Sigmoid, 1);
-    let [ids] = run(recorder, [&ids]);
+    let [ids, ..] = route(Recorder::default(), &[f32::NAN; 5], &[0; 10], (5, 5, 2), RouterScore::Sigmoid, 1);
     assert!(ids.iter().all(|&id| id < 5), "{ids:?}");
 }
 
+#[test]
+fn a_missing_expert_raises_the_flag_and_nothing_is_written_behind_a_raised_one() {
+    let (logits, mut table) = ([0.0, 3.0, 1.0, 2.0], vec![NONE; 4]);
+    table.extend([5, 6, 7, 8]);
+    let route =
+        |flag: &Slice, table: &[u32]| route(Recorder::guarded(flag.clone()), &logits, table, (4, 4, 2), RouterScore::Sigmoid, 1);
+    let flag = words(&[0]);
+    assert_eq!(route(&flag, &table)[..1], [vec![1, 3]]);
+    assert_eq!(run(Recorder::default(), [&flag]), [[0]], "nothing is missing");
+    table[4 + 3] = NONE;
+    let [ids, _, slots] = route(&flag, &table);
+    assert_eq!((ids, slots), (vec![1, 3], vec![6, NONE]));
+    assert_eq!(run(Recorder::default(), [&flag]), [[1]], "one is missing");
+    let [ids, weights, slots] = route(&flag, &table);
+    let untouched = run(Recorder::default(), [&poisoned(2)]);
+    assert_eq!([[ids], [weights], [slots]], [untouched.clone(), untouched.clone(), untouched]);
+}
+
+#[test]
+fn behind_a_raised_flag_other_kernels_do_nothing() {
+    for (raised, expected) in [(0, 3.0), (1, 1.0)] {
+        let y = floats(&[1.0; 40]);
+        let mut recorder = Recorder::guarded(words(&[raised]));
+        add_bias(&mut recorder, &floats(&[2.0; 40]), &y, 40, 40, 0, 1);
+        let [y] = run(recorder, [&y]);
+        assert_eq!(as_floats(&y), [expected; 40]);
+    }
+}
+
 fn group(ids: &[u32], experts: usize, tile: usize) -> (Vec<u32>, Vec<u32>) {
+    group_by(ids, &(0..experts as u32).collect::<Vec<_>>(), tile)
+}
+
+/// With the slots of the experts, behind those of another layer.
+fn group_by(ids: &[u32], slots: &[u32], tile: usize) -> (Vec<u32>, Vec<u32>) {
+    let experts = slots.len();
     let room = max_tiles(ids.len(), experts, tile);
     let (tile_expert, tile_pairs) = (poisoned(room), poisoned(room * tile));
+    let (ids_slice, table) = (words(ids), words(&[&[99; 3], slots].concat()));
+    let slices = GroupSlices { ids: &ids_slice, table: (&table, 3), tile_expert: &tile_expert, tile_pairs: &tile_pairs };
     let mut recorder = Recorder::default();
-    moe_group(&mut recorder, &words(ids), &tile_expert, &tile_pairs, ids.len(), experts, tile);
+    moe_group(&mut recorder, &slices, ids.len(), experts, tile);
     let [tile_expert, tile_pairs] = run(recorder, [&tile_expert, &tile_pairs]);
     (tile_expert, tile_pairs)
 }
@@ -101,6 +154,13 @@ fn pairs_are_grouped_by_expert() {
             }
         }
     }
+}
+
+#[test]
+fn absent_experts_get_no_tile_and_the_others_their_slot() {
+    let (tile_expert, tile_pairs) = group_by(&[2, 0, 1, 2, 0, 2], &[NONE, 8, 4, 5], 4);
+    assert_eq!(tile_expert, [8, 4, NONE, NONE, NONE]);
+    assert_eq!(tile_pairs[..8], [2, NONE, NONE, NONE, 0, 3, 5, NONE]);
 }
 
 #[test]

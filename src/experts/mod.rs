@@ -1,0 +1,26 @@
+//! Routed experts on the GPU: which ones have a place there, and how the others come.
+//!
+//! [`record`] is an expert as bytes, [`index`] where the checkpoint has it, [`plan`] how many fit, [`pools`] their memory on
+//! the GPU, [`slots`] who is where, [`usage`] who should leave, [`foresight`] who will be asked for, [`speculation`] whether that
+//! is worth believing, [`cache`] brings them. None of them knows a
+//! session; `session` asks the cache for what a token chose.
+
+mod cache;
+mod foresight;
+mod index;
+mod options;
+mod plan;
+mod pools;
+mod record;
+mod slots;
+mod speculation;
+mod stats;
+mod usage;
+
+pub(crate) use cache::{Experts, SyncCosts, Why};
+pub(crate) use index::ExpertLayer;
+pub use options::{EvictionPolicy, ExpertBudget, ExpertOptions, SyncMode};
+pub(crate) use plan::Plan;
+pub(crate) use pools::{ABSENT, Pools};
+pub(crate) use slots::ExpertId;
+pub use stats::{ExpertStats, LayerStats, PrefillStats, StallTime};

@@ -1,0 +1,164 @@
+//! How many experts get a place on the GPU, and in which arenas: pure arithmetic, before anything is allocated.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::ExpertBudget;
+use super::index::ExpertLayer;
+use super::record::Record;
+use crate::{Error, Result};
+
+/// Arenas of the model's experts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) pools: Vec<PoolPlan>,
+    /// Bytes of GPU memory that the slots take.
+    pub(crate) bytes: u64,
+    /// Routed experts of the model.
+    pub(crate) experts: usize,
+    /// Slots that the budget alone would have given, where it was raised to the least that works.
+    pub(crate) raised_from: Option<usize>,
+}
+
+/// Slots that some MoE layers with equal records share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PoolPlan {
+    /// Counted among the MoE layers.
+    pub(crate) layers: Range<usize>,
+    pub(crate) slots: usize,
+}
+
+impl Plan {
+    /// Slots of all pools.
+    pub(crate) fn slots(&self) -> usize {
+        self.pools.iter().map(|pool| pool.slots).sum()
+    }
+
+    /// Whether every expert has a place.
+    pub(crate) fn holds_all(&self) -> bool {
+        self.slots() == self.experts
+    }
+
+    /// Plans for `layers`, of whose experts `chosen` are used by each token, on a device that binds `max_binding` bytes.
+    /// `Auto` has room for all.
+    ///
+    /// # Errors
+    /// Fewer bytes than the least that works.
+    pub(crate) fn new(layers: &[ExpertLayer], chosen: usize, max_binding: u64, budget: ExpertBudget) -> Result<Self> {
+        let shapes: Vec<_> = layers.iter().map(|layer| (&layer.record, layer.experts())).collect();
+        Self::from_shapes(&shapes, chosen, max_binding, budget)
+    }
+
+    fn from_shapes(layers: &[(&Record, usize)], chosen: usize, max_binding: u64, budget: ExpertBudget) -> Result<Self> {
+        let all: u64 = layers.iter().map(|(record, experts)| record.content() * *experts as u64).sum();
+        let share = match budget {
+            ExpertBudget::Auto => 1.0,
+            ExpertBudget::Percent(share) => (share / 100.0).min(1.0),
+            ExpertBudget::Bytes(bytes) => (bytes as f64 / all.max(1) as f64).min(1.0),
+        };
+        let floor = |experts: usize| (chosen + 1).min(experts);
+        let least: u64 = layers.iter().map(|(record, experts)| record.content() * floor(*experts) as u64).sum();
+        if let ExpertBudget::Bytes(bytes) = budget
+            && bytes < least
+        {
+            return Err(Error::Request(format!(
+                "an expert budget of {bytes} bytes is too small for this model; the least that works is {least} bytes"
+            )));
+        }
+        let (mut pools, mut bytes, mut wanted) = (Vec::new(), 0, 0);
+        let mut first = 0;
+        while let Some(&(record, experts)) = layers.get(first) {
+            let slots = |layers: usize| {
+                let by_share = share * (layers * experts) as f64;
+                // Percents round to the nearest, bytes must not be exceeded.
+                let by_share = if matches!(budget, ExpertBudget::Bytes(_)) { by_share.floor() } else { by_share.round() };
+                (by_share as usize, (layers * floor(experts)).max(by_share as usize))
+            };
+            // As many layers as one binding holds; slots that more layers share are used better.
+            let array = record.places().iter().map(|p| (p.quants.end - p.quants.start).max(p.side.end - p.side.start)).max();
+            let fits = |layers: usize| slots(layers).1 as u64 * array.unwrap_or(0) <= max_binding;
+            let equal = layers[first..].iter().take_while(|layer| **layer == (record, experts)).count();
+            let count = (1..=equal).take_while(|&count| count == 1 || fits(count)).last().unwrap_or(1);
+            let (unraised, slots) = slots(count);
+            pools.push(PoolPlan { layers: first..first + count, slots });
+            bytes += slots as u64 * record.content();
+            wanted += unraised;
+            first += count;
+        }
+        let slots = pools.iter().map(|pool| pool.slots).sum::<usize>();
+        let experts = layers.iter().map(|(_, experts)| experts).sum();
+        Ok(Self { pools, bytes, experts, raised_from: (wanted < slots).then_some(wanted) })
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let megabytes = self.bytes as f64 / 1e6;
+        if self.holds_all() {
+            return write!(f, "all {} on the GPU ({megabytes:.0} MB)", self.experts);
+        }
+        let share = 100.0 * self.slots() as f64 / self.experts as f64;
+        write!(f, "{} of {} on the GPU ({share:.0} %, {megabytes:.0} MB), the others are streamed", self.slots(), self.experts)?;
+        match self.raised_from {
+            Some(wanted) => write!(f, "; the budget of {wanted} was raised to the least that works"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packing::Layout;
+    use crate::weights::DType;
+
+    fn record(inner: usize) -> Record {
+        Record { gate_up: vec![Layout::new(DType::Q4_1, 2 * inner, 64)], down: vec![Layout::new(DType::Q4_1, 64, inner)] }
+    }
+
+    fn plan(layers: &[(&Record, usize)], chosen: usize, max_binding: u64, budget: ExpertBudget) -> Result<Plan> {
+        Plan::from_shapes(layers, chosen, max_binding, budget)
+    }
+
+    #[test]
+    fn shares_are_of_all_experts_and_raised_to_the_floor() {
+        let record = record(32);
+        let layers = vec![(&record, 8); 15];
+        for (share, slots, raised_from) in
+            [(100.0, 120, None), (50.0, 60, None), (37.5, 45, None), (25.0, 30, None), (5.0, 30, Some(6))]
+        {
+            let plan = plan(&layers, 1, 1 << 30, ExpertBudget::Percent(share)).unwrap();
+            assert_eq!((plan.slots(), plan.raised_from), (slots, raised_from), "{share} %");
+            assert_eq!(plan.bytes, slots as u64 * record.content());
+            assert_eq!(plan.pools.len(), 1);
+        }
+        // No more slots than experts: two experts, both chosen.
+        assert_eq!(plan(&[(&record, 2)], 2, 1 << 30, ExpertBudget::Percent(1.0)).unwrap().slots(), 2);
+    }
+
+    #[test]
+    fn bytes_are_kept_or_refused_with_the_least() {
+        let record = record(32);
+        let layers = vec![(&record, 8); 4];
+        let least = 4 * 2 * record.content();
+        let why = plan(&layers, 1, 1 << 30, ExpertBudget::Bytes(least - 1)).unwrap_err().to_string();
+        assert!(why.contains(&least.to_string()), "{why}");
+        for bytes in [least, least + 1, 3 * least - 1, 1 << 40] {
+            let plan = plan(&layers, 1, 1 << 30, ExpertBudget::Bytes(bytes)).unwrap();
+            assert!(plan.bytes <= bytes && plan.slots() <= 32);
+        }
+    }
+
+    #[test]
+    fn a_pool_fits_one_binding_where_it_can() {
+        let (small, large) = (record(32), record(64));
+        let array = small.places()[0].quants.end;
+        let layers = [(&small, 8), (&small, 8), (&small, 8), (&large, 8), (&small, 8)];
+        let plan = plan(&layers, 1, 16 * array, ExpertBudget::Auto).unwrap();
+        let pools: Vec<_> = plan.pools.iter().map(|pool| (pool.layers.clone(), pool.slots)).collect();
+        assert_eq!(pools, [(0..2, 16), (2..3, 8), (3..4, 8), (4..5, 8)]);
+        // One layer that does not fit is a pool of its own, split over buffers.
+        let plan = super::tests::plan(&layers[..2], 1, array, ExpertBudget::Auto).unwrap();
+        assert_eq!(plan.pools.len(), 2);
+    }
+}

@@ -1,0 +1,98 @@
+//! What streaming experts costs, counted and never estimated.
+
+use serde::Serialize;
+
+/// Figures of an engine's experts since it was loaded, all sessions together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ExpertStats {
+    /// Experts that have a place on the GPU.
+    pub slots: usize,
+    /// Routed experts of the model.
+    pub experts: usize,
+    /// Bytes of GPU memory that the slots take.
+    pub budget_bytes: u64,
+    /// Generated tokens, and other tokens computed one at a time. All figures but `prefill` are of these.
+    pub tokens: u64,
+    /// Chosen experts that were on the GPU when their layer began.
+    pub hits: u64,
+    /// Chosen experts that were not.
+    pub misses: u64,
+    /// hits / (hits + misses); 1 where nothing was chosen.
+    pub hit_rate: f64,
+    /// MoE layers that had to wait for an expert.
+    pub stalled_layers: u64,
+    /// The same for each token.
+    pub stalled_layers_per_token: f64,
+    /// Times that the GPU waited for the CPU to look at what was chosen, the end of the token included.
+    pub syncs: u64,
+    /// The same for each token.
+    pub syncs_per_token: f64,
+    /// Bytes read and uploaded because a chosen expert was missing.
+    pub demand_bytes: u64,
+    /// The same for each token.
+    pub demand_bytes_per_token: f64,
+    /// Bytes uploaded ahead that were used before they were evicted.
+    pub speculative_useful_bytes: u64,
+    /// Bytes uploaded ahead and evicted without having been used.
+    pub speculative_wasted_bytes: u64,
+    /// Whether experts are loaded ahead at present: off by option, or because too much was wasted.
+    pub prefetching: bool,
+    /// Milliseconds that generation stood still because of missing experts, by cause.
+    pub stall_ms: StallTime,
+    /// Prompts, which are computed layer by layer.
+    pub prefill: PrefillStats,
+    /// For each MoE layer.
+    pub layers: Vec<LayerStats>,
+}
+
+/// Milliseconds of standing still.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct StallTime {
+    /// Waiting for the source, packing included.
+    pub read: f64,
+    /// Copying to the GPU.
+    pub upload: f64,
+    /// Waiting for the GPU to come to the missing expert, and skipping what followed it.
+    pub sync: f64,
+}
+
+/// Experts streamed for prompts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct PrefillStats {
+    /// Tokens computed.
+    pub tokens: u64,
+    /// Experts that were used, counted once for each layer of each chunk of the prompt.
+    pub experts: u64,
+    /// Of these, experts that had to be loaded.
+    pub loads: u64,
+    /// Bytes that this took.
+    pub bytes: u64,
+}
+
+/// One MoE layer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct LayerStats {
+    /// Index of the layer in the model.
+    pub layer: usize,
+    /// As in [`ExpertStats::hits`].
+    pub hits: u64,
+    /// As in [`ExpertStats::misses`].
+    pub misses: u64,
+    /// How often each expert was chosen, prompts included.
+    pub chosen: Vec<u64>,
+}
+
+impl ExpertStats {
+    /// The figures with those that follow from others.
+    pub(crate) fn derived(&self) -> Self {
+        let per_token = |count: u64| if self.tokens == 0 { 0.0 } else { count as f64 / self.tokens as f64 };
+        let all = self.hits + self.misses;
+        Self {
+            hit_rate: if all == 0 { 1.0 } else { self.hits as f64 / all as f64 },
+            stalled_layers_per_token: per_token(self.stalled_layers),
+            syncs_per_token: per_token(self.syncs),
+            demand_bytes_per_token: per_token(self.demand_bytes),
+            ..self.clone()
+        }
+    }
+}

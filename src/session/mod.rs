@@ -1,0 +1,183 @@
+//! A session: one timeline of tokens with its KV cache, and the only loops that drive the GPU.
+
+mod ahead;
+mod programs;
+mod run;
+mod turns;
+
+use std::sync::Arc;
+
+use crate::engine::{Loaded, Precision};
+use crate::gpu::Buffer;
+use crate::kv_cache::KvCache;
+use crate::layers::{RoutingLayout, Scratch};
+use crate::sampler::Sampler;
+use crate::{Error, Result};
+
+use programs::{ProgramCache, Tail};
+
+/// Tokens whose logits are computed and read back together by [`Session::logits`].
+const LOGIT_ROWS: usize = 16;
+
+/// One conversation or text. Sessions of an engine are independent; dropping one frees its GPU memory.
+pub struct Session {
+    engine: Arc<Loaded>,
+    scratch: Scratch,
+    kv: KvCache,
+    /// Where results are copied for reading back: the routing of all layers, then what was asked for.
+    staging: Buffer,
+    programs: ProgramCache,
+    tokens: Vec<u32>,
+    counters: Counters,
+}
+
+/// Work done by a session since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counters {
+    /// Kernel calls.
+    pub dispatches: u64,
+    /// Submissions to the GPU's queue.
+    pub submits: u64,
+    /// Waits for data from the GPU.
+    pub readbacks: u64,
+    /// Bytes of weights that the kernel calls read.
+    pub weight_bytes: u64,
+}
+
+/// Logits of every token that [`Session::logits`] was given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Logits {
+    /// [tokens, vocab] f32.
+    pub logits: Vec<f32>,
+    /// For each MoE layer, in order: chosen experts.
+    pub routing: Vec<Routing>,
+}
+
+/// The routing of one MoE layer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Routing {
+    /// Index of the layer in the model.
+    pub layer: usize,
+    /// [tokens, k] expert ids, highest weight first.
+    pub ids: Vec<u32>,
+    /// [tokens, k] weights.
+    pub weights: Vec<f32>,
+}
+
+impl Session {
+    pub(crate) fn new(engine: Arc<Loaded>) -> Result<Self> {
+        let (gpu, dims) = (&engine.gpu, &engine.dims);
+        let f32 = engine.precision == Precision::Exact;
+        let kv = KvCache::new(gpu, dims, engine.context, f32)?;
+        let rows = LOGIT_ROWS.min(engine.prefill_chunk);
+        let scratch = Scratch::new(gpu, dims, engine.choice.matmul, engine.prefill_chunk, rows)?;
+        let routing = RoutingLayout::new(dims, engine.prefill_chunk).words();
+        let staging = gpu.staging(4 * (routing + rows * dims.vocab) as u64)?;
+        let programs = ProgramCache::default();
+        Ok(Self { scratch, kv, staging, programs, tokens: Vec::new(), counters: Counters::default(), engine })
+    }
+
+    /// The tokens that the cache holds, in order.
+    #[must_use]
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Work done so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Tokens of a prompt that are computed together.
+    pub(crate) fn prefill_chunk(&self) -> usize {
+        self.engine.prefill_chunk
+    }
+
+    /// The loaded model.
+    pub(crate) fn engine(&self) -> &Arc<Loaded> {
+        &self.engine
+    }
+
+    /// Forgets all tokens but the first `len`, as if the others had never been given.
+    pub fn rewind(&mut self, len: usize) {
+        self.tokens.truncate(len);
+    }
+
+    /// Appends tokens to the timeline without asking what follows them.
+    ///
+    /// May be dropped while it waits: the session then holds the tokens of the chunks that were computed.
+    ///
+    /// # Errors
+    /// No room in the context, an id outside the vocabulary, or a failing GPU.
+    pub async fn prefill(&mut self, tokens: &[u32]) -> Result<()> {
+        self.check(tokens)?;
+        for chunk in tokens.chunks(self.engine.prefill_chunk) {
+            self.run(chunk, Tail::Wait).await?;
+        }
+        Ok(())
+    }
+
+    /// Appends tokens and returns the one that the sampler chooses to follow them. It is not appended: give it to the next
+    /// call. A single token is one submission and one read-back.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`], no token at all, or logits that are not numbers.
+    pub async fn next(&mut self, tokens: &[u32], sampler: &mut Sampler) -> Result<u32> {
+        self.check(tokens)?;
+        let Some((last, rest)) =
+            tokens.chunks(self.engine.prefill_chunk).collect::<Vec<_>>().split_last().map(|(l, r)| (*l, r.concat()))
+        else {
+            return Err(Error::Request("there must be at least one token to continue from".into()));
+        };
+        self.prefill(&rest).await?;
+        if sampler.is_greedy() {
+            let report = self.run(last, Tail::Greedy).await?;
+            return match report.result() {
+                [id, logit] if f32::from_bits(*logit).is_finite() => Ok(*id),
+                _ => Err(Error::Gpu("the logits are not finite numbers; the model file may be damaged".into())),
+            };
+        }
+        let report = self.run(last, Tail::Logits).await?;
+        let mut logits: Vec<f32> = report.result().iter().map(|&word| f32::from_bits(word)).collect();
+        sampler.sample(&mut logits, &self.tokens)
+    }
+
+    /// Appends tokens and returns the logits after each of them, and what every MoE layer chose.
+    ///
+    /// # Errors
+    /// As [`Session::prefill`].
+    pub async fn logits(&mut self, tokens: &[u32]) -> Result<Logits> {
+        self.check(tokens)?;
+        let layers = &self.engine.info.moe_layers;
+        let mut all = Logits {
+            routing: layers.iter().map(|&layer| Routing { layer, ..Routing::default() }).collect(),
+            ..Logits::default()
+        };
+        for chunk in tokens.chunks(self.engine.prefill_chunk) {
+            let report = self.run(chunk, Tail::Wait).await?;
+            for (layer, routing) in all.routing.iter_mut().enumerate() {
+                routing.ids.extend_from_slice(report.ids(layer));
+                routing.weights.extend(report.weights(layer));
+            }
+            let rows = LOGIT_ROWS.min(self.engine.prefill_chunk);
+            for first in (0..chunk.len()).step_by(rows) {
+                all.logits.extend(self.head(chunk.len(), first, rows.min(chunk.len() - first)).await?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Fails where these tokens cannot be appended.
+    pub(crate) fn check(&self, tokens: &[u32]) -> Result<()> {
+        let (total, context) = (self.tokens.len() + tokens.len(), self.engine.context);
+        if total > context {
+            return Err(Error::ContextFull { tokens: total, context });
+        }
+        let vocab = self.engine.dims.vocab;
+        match tokens.iter().find(|&&t| t as usize >= vocab) {
+            Some(id) => Err(Error::Request(format!("token id {id} is outside the vocabulary of {vocab}"))),
+            None => Ok(()),
+        }
+    }
+}
