@@ -1,0 +1,97 @@
+//! A model whose experts do not all fit computes what it computes when they do: bit for bit.
+
+mod common;
+
+use std::path::Path;
+
+use common::{Expected, golden, gpu};
+use moxel::sampler::{Sampler, SamplingOptions};
+use moxel::{Engine, EngineOptions, EvictionPolicy, ExpertBudget, ExpertOptions, ExpertStats, Precision, Session, SyncMode};
+
+const MODELS: [&str; 3] = ["scout", "maverick", "top2"];
+const BUDGETS: [f64; 5] = [100.0, 75.0, 50.0, 25.0, 0.01];
+
+fn load(path: &Path, precision: Precision, prefill_chunk: usize, experts: ExpertOptions) -> Engine {
+    let options = EngineOptions { precision, prefill_chunk, experts, ..EngineOptions::default() };
+    Engine::load_path(&gpu(), path, &options, &mut |_| {}).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn budget(percent: f64) -> ExpertOptions {
+    ExpertOptions { budget: ExpertBudget::Percent(percent), ..ExpertOptions::default() }
+}
+
+fn stats(engine: &Engine) -> ExpertStats {
+    pollster::block_on(engine.expert_stats()).expect("a model with experts")
+}
+
+fn generate(session: &mut Session, prompt: &[u32], count: usize) -> Vec<u32> {
+    let mut sampler = Sampler::new(SamplingOptions { temperature: 0.0, ..SamplingOptions::default() }).unwrap();
+    let mut next = prompt.to_vec();
+    (0..count)
+        .map(|_| {
+            let id = pollster::block_on(session.next(&next, &mut sampler)).unwrap();
+            next = vec![id];
+            id
+        })
+        .collect()
+}
+
+/// Tokens that are computed one by one.
+const SINGLE: usize = 16;
+
+/// Bits of the logits of a prompt in the engine's chunks, the ids that are generated then, and the bits of the logits of
+/// the text's begin token by token.
+fn outputs(engine: &Engine, prompt: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let bits = |logits: Vec<f32>| logits.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+    let mut session = engine.session().unwrap();
+    let mut all = bits(pollster::block_on(session.logits(prompt)).unwrap().logits);
+    session.rewind(prompt.len() - 1);
+    let ids = generate(&mut session, &prompt[prompt.len() - 1..], SINGLE);
+    session.rewind(0);
+    for token in prompt.iter().take(SINGLE) {
+        all.extend(bits(pollster::block_on(session.logits(&[*token])).unwrap().logits));
+    }
+    (all, ids)
+}
+
+/// Runs a model with and without room for all of its experts.
+fn check(name: &str, precision: Precision, chunk: usize, options: &[ExpertOptions]) {
+    let path = golden(name);
+    let prompt = Expected::read(&path.join("expected.safetensors")).ids("tokens");
+    let whole = outputs(&load(&path, precision, chunk, ExpertOptions::default()), &prompt);
+    for experts in options {
+        let engine = load(&path, precision, chunk, *experts);
+        assert!(outputs(&engine, &prompt) == whole, "{name} in chunks of {chunk} with {experts:?} differs");
+        let stats = stats(&engine);
+        assert!(stats.slots <= stats.experts);
+        if stats.slots < stats.experts {
+            assert!(stats.misses > 0 && stats.hits > 0 && stats.stalled_layers > 0, "{name} {experts:?}: {stats:?}");
+            assert!(stats.prefill.loads > 0 || chunk == 1, "{name} {experts:?}: {stats:?}");
+        } else {
+            assert_eq!((stats.misses, stats.stalled_layers), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn every_budget_gives_the_same_bits() {
+    for name in MODELS {
+        check(name, Precision::Exact, 7, &BUDGETS.map(budget));
+        check(name, Precision::Fast, 128, &[budget(25.0)]);
+    }
+}
+
+#[test]
+fn every_way_to_stream_gives_the_same_bits() {
+    let mut ways = Vec::new();
+    for sync in [SyncMode::Auto, SyncMode::Token, SyncMode::Segment, SyncMode::Layer] {
+        for policy in [EvictionPolicy::Score, EvictionPolicy::Lru] {
+            for prefetch in [true, false] {
+                ways.push(ExpertOptions { budget: ExpertBudget::Percent(50.0), policy, prefetch, sync });
+            }
+        }
+    }
+    for name in MODELS {
+        check(name, Precision::Exact, 7, &ways);
+    }
+}
