@@ -5,7 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use console::style;
-use moxel::{Counters, FinishReason, Generation};
+use moxel::{Counters, Engine, ExpertStats, FinishReason, Generation};
 use serde::Serialize;
 
 use crate::args::ReportArgs;
@@ -21,6 +21,11 @@ pub struct Answer {
     finish_reason: Option<FinishReason>,
     timings: Timings,
     stats: Option<Stats>,
+}
+
+/// An engine's figures.
+fn expert_stats(engine: &Engine) -> Option<ExpertStats> {
+    pollster::block_on(engine.expert_stats())
 }
 
 /// Times in milliseconds and speeds. The first token is part of the prompt's time: it comes with the prompt's last one.
@@ -40,11 +45,15 @@ struct Stats {
     submits_per_token: f64,
     readbacks_per_token: f64,
     weight_bytes_per_token: f64,
+    /// Of the whole run, in a mixture of experts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experts: Option<ExpertStats>,
 }
 
 impl Answer {
     /// Runs the generation to its end and hands every piece of text to `show` as it is made.
     pub fn run(
+        engine: &Engine,
         mut generation: Generation<'_>,
         load_time: Duration,
         mut show: impl FnMut(&str) -> io::Result<()>,
@@ -71,7 +80,7 @@ impl Answer {
                 predicted_ms: milliseconds(later_time),
                 predicted_per_second: (later_tokens > 0).then(|| later_tokens as f64 / later_time.as_secs_f64()),
             },
-            stats: Stats::new(after_first, generation.counters(), later_tokens),
+            stats: Stats::new(after_first, generation.counters(), later_tokens, expert_stats(engine)),
             text,
             prompt_tokens: generation.prompt_tokens(),
             completion_tokens: token_ids.len(),
@@ -114,6 +123,16 @@ impl Answer {
         if let Some(speed) = t.predicted_per_second {
             line += &format!(", {speed:.1} tokens/s");
         }
+        if let Some(experts) = self.stats.as_ref().and_then(|stats| stats.experts.as_ref()) {
+            line += &format!(" | {} of {} experts on the GPU", experts.slots, experts.experts);
+            if experts.slots < experts.experts {
+                line += &format!(
+                    ", {:.0} % hits, {} loaded per token",
+                    100.0 * experts.hit_rate,
+                    output::bytes(experts.demand_bytes_per_token as u64)
+                );
+            }
+        }
         if let Some(peak) = output::peak_memory() {
             line += &format!(" | peak memory {}", output::bytes(peak));
         }
@@ -123,13 +142,14 @@ impl Answer {
 
 impl Stats {
     /// The difference of two readings for each of `tokens`.
-    fn new(before: Counters, after: Counters, tokens: usize) -> Option<Self> {
+    fn new(before: Counters, after: Counters, tokens: usize, experts: Option<ExpertStats>) -> Option<Self> {
         let each = |before: u64, after: u64| (after - before) as f64 / tokens as f64;
         (tokens > 0).then(|| Self {
             dispatches_per_token: each(before.dispatches, after.dispatches),
             submits_per_token: each(before.submits, after.submits),
             readbacks_per_token: each(before.readbacks, after.readbacks),
             weight_bytes_per_token: each(before.weight_bytes, after.weight_bytes),
+            experts,
         })
     }
 }
@@ -143,6 +163,26 @@ impl fmt::Display for Stats {
             self.submits_per_token,
             self.readbacks_per_token,
             output::bytes(self.weight_bytes_per_token as u64)
+        )?;
+        let Some(e) = self.experts.as_ref().filter(|e| e.slots < e.experts) else { return Ok(()) };
+        let stall = e.stall_ms.read + e.stall_ms.upload;
+        write!(
+            f,
+            "\nexperts: {} hits, {} misses; per token {:.2} stalled layers, {:.2} synchronisations, {} on demand; \
+             ahead {} useful, {} wasted; stood still {:.0} ms ({:.0} reading, {:.0} uploading); prompt: {} of {} loaded, {}",
+            e.hits,
+            e.misses,
+            e.stalled_layers_per_token,
+            e.syncs_per_token,
+            output::bytes(e.demand_bytes_per_token as u64),
+            output::bytes(e.speculative_useful_bytes),
+            output::bytes(e.speculative_wasted_bytes),
+            stall,
+            e.stall_ms.read,
+            e.stall_ms.upload,
+            e.prefill.loads,
+            e.prefill.experts,
+            output::bytes(e.prefill.bytes),
         )
     }
 }

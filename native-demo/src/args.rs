@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use moxel::sampler::SamplingOptions;
-use moxel::{AdapterSelector, CancelToken, GenerateOptions};
+use moxel::{AdapterSelector, CancelToken, EvictionPolicy, ExpertBudget, ExpertOptions, GenerateOptions, SyncMode};
 
 /// Runs language models on any GPU through WebGPU: dense ones and mixtures of experts.
 #[derive(Parser)]
@@ -34,6 +34,8 @@ pub struct Common {
     pub precision: Option<Precision>,
     #[command(flatten)]
     pub cache: CacheArgs,
+    #[command(flatten)]
+    pub experts: ExpertArgs,
 }
 
 /// Where to keep what comes from the web.
@@ -48,6 +50,51 @@ pub struct CacheArgs {
     /// Keep nothing, and fetch everything anew
     #[arg(long, global = true, help_heading = WEB, conflicts_with = "folder")]
     pub no_cache: bool,
+}
+
+const EXPERTS: &str = "Options for mixtures of experts (none changes the output)";
+
+/// How experts are kept on the GPU.
+#[derive(Args)]
+pub struct ExpertArgs {
+    /// GPU memory for routed experts: a share like 50%, a size like 2GB, or auto (all, or what the adapter has room for)
+    #[arg(long, global = true, help_heading = EXPERTS, value_name = "BUDGET", default_value = "auto")]
+    pub expert_budget: ExpertBudget,
+    /// Which expert leaves when another one needs its place
+    #[arg(long, global = true, help_heading = EXPERTS, value_enum, default_value_t = Policy::Score)]
+    pub policy: Policy,
+    /// Load experts ahead that are likely to be chosen
+    #[arg(long, global = true, help_heading = EXPERTS, value_enum, default_value_t = Switch::On)]
+    pub prefetch: Switch,
+    /// How far the GPU runs ahead of the CPU while experts may be missing
+    #[arg(long, global = true, help_heading = EXPERTS, value_enum, default_value_t = Sync::Auto)]
+    pub sync: Sync,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Policy {
+    /// The least recently used one
+    Lru,
+    /// The one that is least likely to be needed soon
+    Score,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Sync {
+    /// As measured on the adapter
+    Auto,
+    /// A whole token
+    Token,
+    /// Four MoE layers
+    Segment,
+    /// One MoE layer
+    Layer,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -224,6 +271,26 @@ impl Common {
             None => default,
             Some(Precision::Exact) => moxel::Precision::Exact,
             Some(Precision::Fast) => moxel::Precision::Fast,
+        }
+    }
+}
+
+impl ExpertArgs {
+    /// The library's options.
+    pub fn options(&self) -> ExpertOptions {
+        ExpertOptions {
+            budget: self.expert_budget,
+            policy: match self.policy {
+                Policy::Lru => EvictionPolicy::Lru,
+                Policy::Score => EvictionPolicy::Score,
+            },
+            prefetch: self.prefetch == Switch::On,
+            sync: match self.sync {
+                Sync::Auto => SyncMode::Auto,
+                Sync::Token => SyncMode::Token,
+                Sync::Segment => SyncMode::Segment,
+                Sync::Layer => SyncMode::Layer,
+            },
         }
     }
 }

@@ -69,7 +69,9 @@ fn answer(
     let seed = options.sampling.seed;
     let set = |token| *current.lock().unwrap_or_else(PoisonError::into_inner) = token;
     set(Some(options.cancel.clone()));
-    let answer = chat.say(message, options).map_err(anyhow::Error::from).and_then(|g| Answer::run(g, load_time, output::show));
+    let engine = chat.engine().clone();
+    let generation = chat.say(message, options).map_err(anyhow::Error::from);
+    let answer = generation.and_then(|g| Answer::run(&engine, g, load_time, output::show));
     set(None);
     answer?.report(report, seed)
 }

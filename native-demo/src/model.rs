@@ -22,7 +22,12 @@ pub fn load(common: &Common, path: &Path, precision: Precision) -> moxel::Result
 
 /// The engine's options as the command line has them.
 pub fn options(common: &Common, precision: Precision) -> EngineOptions {
-    EngineOptions { context: common.context, precision: common.precision_or(precision), ..EngineOptions::default() }
+    EngineOptions {
+        context: common.context,
+        precision: common.precision_or(precision),
+        experts: common.experts.options(),
+        ..EngineOptions::default()
+    }
 }
 
 /// As [`load`], with the engine's own options.
@@ -38,7 +43,11 @@ pub fn load_with(common: &Common, path: &Path, options: &EngineOptions) -> moxel
     };
     let engine = pollster::block_on(Engine::load(&gpu, source, &entry, options, &mut on_progress));
     bar.finish_and_clear();
-    Ok(LoadedModel { engine: engine?, load_time: begin.elapsed() })
+    let engine = engine?;
+    if let Some(plan) = engine.expert_plan() {
+        eprintln!("experts: {plan}");
+    }
+    Ok(LoadedModel { engine, load_time: begin.elapsed() })
 }
 
 /// A bar on standard error, invisible where that is no terminal.

@@ -18,6 +18,12 @@ pub fn run(common: &Common, args: ChatArgs) -> anyhow::Result<()> {
     };
     let seed = options.sampling.seed;
     let generation = chat.say(message, options)?;
-    let answer = Answer::run(generation, loaded.load_time, |text| if args.report.json { Ok(()) } else { output::show(text) })?;
+    let answer =
+        Answer::run(
+            &loaded.engine,
+            generation,
+            loaded.load_time,
+            |text| if args.report.json { Ok(()) } else { output::show(text) },
+        )?;
     answer.report(&args.report, seed)
 }

@@ -13,6 +13,12 @@ pub fn run(common: &Common, args: GenerateArgs) -> anyhow::Result<()> {
     let prompt = loaded.engine.tokenizer()?.encode(&args.prompt, true)?;
     let mut session = loaded.engine.session()?;
     let generation = session.generate(&prompt, options)?;
-    let answer = Answer::run(generation, loaded.load_time, |text| if args.report.json { Ok(()) } else { output::show(text) })?;
+    let answer =
+        Answer::run(
+            &loaded.engine,
+            generation,
+            loaded.load_time,
+            |text| if args.report.json { Ok(()) } else { output::show(text) },
+        )?;
     answer.report(&args.report, seed)
 }
