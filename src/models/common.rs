@@ -31,6 +31,10 @@ pub(super) const HARMLESS: &[&str] = &[
 /// The same for GGUF metadata.
 pub(super) const HARMLESS_GGUF: &[&str] = &["general.", "tokenizer.", "quantize.", "split."];
 
+/// Whole names, without a layer.
+pub(super) const EMBEDDING: Module = ("model.embed_tokens.weight", "token_embd.weight");
+pub(super) const HEAD: Module = ("lm_head.weight", "output.weight");
+
 pub(super) const ATTENTION: [Module; 4] = [
     ("self_attn.q_proj", "attn_q"),
     ("self_attn.k_proj", "attn_k"),
@@ -42,8 +46,7 @@ pub(super) const FFN_NORM: Module = ("post_attention_layernorm", "ffn_norm");
 
 /// Embedding, final norm and head; without a head the embedding serves.
 pub(super) async fn ends(loader: &mut Loader<'_>, names: Names, dims: &Dims, eps: f32) -> Result<Ends> {
-    let embedding = names.global(("model.embed_tokens.weight", "token_embd.weight"));
-    let head = names.global(("lm_head.weight", "output.weight"));
+    let (embedding, head) = (names.global(EMBEDDING), names.global(HEAD));
     let source = [loader.matrix(&embedding, dims.vocab, dims.hidden)?];
     let embedding = loader.linear("token_embd", &source, &[]).await?;
     let norm = loader.norm(&names.global(("model.norm.weight", "output_norm.weight")), dims.hidden, eps).await?;

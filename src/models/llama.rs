@@ -16,7 +16,7 @@ use crate::layers::{Attention, Mlp, Norm, Pass};
 use crate::rope::Rope;
 use crate::weights::{BoxFuture, Checkpoint};
 
-const MLP: [Module; 3] = [("mlp.gate_proj", "ffn_gate"), ("mlp.up_proj", "ffn_up"), ("mlp.down_proj", "ffn_down")];
+pub(super) const MLP: [Module; 3] = [("mlp.gate_proj", "ffn_gate"), ("mlp.up_proj", "ffn_up"), ("mlp.down_proj", "ffn_down")];
 
 pub(super) struct Llama {
     dims: Dims,

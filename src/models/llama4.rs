@@ -18,9 +18,9 @@ use crate::repack::Piece;
 use crate::rope::Rope;
 use crate::weights::{BoxFuture, Checkpoint};
 
-const DENSE: [Module; 3] =
+pub(super) const DENSE: [Module; 3] =
     [("feed_forward.gate_proj", "ffn_gate"), ("feed_forward.up_proj", "ffn_up"), ("feed_forward.down_proj", "ffn_down")];
-const SHARED: [Module; 3] = [
+pub(super) const SHARED: [Module; 3] = [
     ("feed_forward.shared_expert.gate_proj", "ffn_gate_shexp"),
     ("feed_forward.shared_expert.up_proj", "ffn_up_shexp"),
     ("feed_forward.shared_expert.down_proj", "ffn_down_shexp"),

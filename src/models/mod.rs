@@ -8,9 +8,13 @@ mod llama;
 mod llama4;
 mod loader;
 mod names;
+#[cfg(any(unix, windows))]
+mod roles;
 
 pub use info::ModelInfo;
 pub(crate) use loader::Loader;
+#[cfg(any(unix, windows))]
+pub(crate) use roles::{Role, role};
 
 use crate::Result;
 use crate::config::ConfigReader;
