@@ -12,6 +12,14 @@ pub enum Error {
         /// What the operating system or the server said.
         cause: String,
     },
+    /// A file could not be written.
+    #[error("cannot write {file}: {cause}")]
+    Write {
+        /// The file or folder.
+        file: String,
+        /// What the operating system said.
+        cause: String,
+    },
     /// A file was read, and its content is not what its format promises.
     #[error("{file}: {problem}")]
     Format {

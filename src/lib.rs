@@ -25,6 +25,7 @@
 //! - A [`Generation`] continues a text: a stream of [`Token`]s, natively also an iterator, that stops where the model or
 //!   [`GenerateOptions`] say, or when its [`CancelToken`] is used.
 //! - A [`Chat`] is a conversation through the model's chat template; only what is new of it is computed.
+//! - [`pack()`] rewrites a checkpoint so that every expert is one contiguous record (native only).
 //!
 //! Underneath, [`tokenizer`], [`chat_template`] and [`sampler`] turn text into ids, conversations into prompts and logits into
 //! tokens, and [`weights`] reads checkpoints. They can be used alone; [`ModelInfo`] says what a checkpoint holds without
@@ -60,6 +61,9 @@ mod kernels;
 mod kv_cache;
 mod layers;
 mod models;
+// Writes files, which the browser does not have.
+#[cfg(any(unix, windows))]
+mod pack;
 mod packing;
 #[cfg(test)]
 mod reference;
@@ -78,6 +82,8 @@ pub use experts::{EvictionPolicy, ExpertBudget, ExpertOptions, ExpertStats, Laye
 pub use generate::{CancelToken, FinishReason, GenerateOptions, Generation, Token};
 pub use gpu::{AdapterDescription, AdapterSelector, Caps, Gpu, GpuOptions, adapters};
 pub use models::ModelInfo;
+#[cfg(any(unix, windows))]
+pub use pack::{PackOptions, PackProgress, PackSummary, PackWeights, pack};
 pub use session::{Counters, Logits, Routing, Session};
 
 /// The README's program compiles.

@@ -1,8 +1,7 @@
 //! Any bytes as a Hugging Face directory: opening and reading it ends, and never panics.
 //!
-//! The input is cut at its 0xff bytes (which no UTF-8 has) into config.json, the index, the
-//! header and the data of the tensors, so
-//! that one corpus reaches all three parsers; the tensors' eight bytes of length are added here,
+//! The input is cut at its 0xff bytes (which no UTF-8 has) into config.json, the index, the header, the data of the tensors
+//! and the manifest of a packed model, so that one corpus reaches all four parsers; the tensors' eight bytes of length are added here,
 //! since a fuzzer would hardly ever guess them.
 #![no_main]
 
@@ -14,11 +13,14 @@ use std::sync::Arc;
 fuzz_target!(|bytes: &[u8]| {
     let mut parts = bytes.split(|&byte| byte == 0xff);
     let mut next = || parts.next().unwrap_or_default();
-    let (config, index, header, data) = (next(), next(), next(), next());
+    let (config, index, header, data, manifest) = (next(), next(), next(), next(), next());
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend_from_slice(header);
     file.extend_from_slice(data);
     let mut source = MemorySource::default().with("config.json", config);
+    if !manifest.is_empty() {
+        source = source.with("moxel.json", manifest);
+    }
     source = if index.is_empty() {
         source.with("model.safetensors", file)
     } else {

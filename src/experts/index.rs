@@ -101,6 +101,22 @@ impl ExpertLayer {
         }
     }
 
+    /// The matrices of an expert in the record's order, each as pieces from top to bottom, unless it is packed.
+    #[cfg(any(unix, windows))]
+    pub(crate) fn pieces(&self, expert: usize) -> Option<&[Vec<Piece>]> {
+        match &self.source {
+            Source::Packed { .. } => None,
+            Source::Loose(experts) => experts.get(expert).map(Vec::as_slice),
+        }
+    }
+
+    /// The names of these tensors, in the order of the experts; a stack is named once for each of its matrices.
+    #[cfg(any(unix, windows))]
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = &str> {
+        let experts: &[Vec<Vec<Piece>>] = if let Source::Loose(experts) = &self.source { experts } else { &[] };
+        experts.iter().flatten().flatten().map(Piece::name)
+    }
+
     /// Bytes that reading one expert takes from the source.
     pub(crate) fn read_bytes(&self) -> u64 {
         match &self.source {

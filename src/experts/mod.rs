@@ -22,5 +22,7 @@ pub(crate) use index::ExpertLayer;
 pub use options::{EvictionPolicy, ExpertBudget, ExpertOptions, SyncMode};
 pub(crate) use plan::Plan;
 pub(crate) use pools::{ABSENT, Pools};
+#[cfg(any(unix, windows))]
+pub(crate) use record::Record;
 pub(crate) use slots::ExpertId;
 pub use stats::{ExpertStats, LayerStats, PrefillStats, StallTime};

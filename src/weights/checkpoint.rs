@@ -2,7 +2,7 @@
 
 use super::{
     gguf, huggingface,
-    packed::{self, PackedExperts, PackedLayer, RecordInfo, packed_expert_name},
+    packed::{self, Packed, PackedLayer, RecordInfo, packed_expert_name},
     source::{WeightSource, display_name, read_exactly, read_small_file},
     tensors::{TensorInfo, TensorTable},
     text::shown,
@@ -10,7 +10,7 @@ use super::{
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 /// Larger than any tokenizer; such a file is read into memory whole.
 const MAX_SIDE_FILE: u64 = 256 << 20;
@@ -32,8 +32,8 @@ pub(super) struct Opened {
     pub file: String,
     pub config: Map<String, Value>,
     pub tensors: TensorTable,
-    /// The experts of each MoE layer if the model is a packed one.
-    pub packed: Option<BTreeMap<usize, PackedExperts>>,
+    /// What a packed model has beside its tensors.
+    pub packed: Option<Packed>,
 }
 
 /// A checkpoint whose headers have been read and checked; tensor bytes are read on demand.
@@ -128,7 +128,7 @@ impl Checkpoint {
 
     /// What the experts of layer `layer` are made of, if they are packed.
     pub fn packed_experts(&self, layer: usize) -> Option<&PackedLayer> {
-        self.opened.packed.as_ref()?.get(&layer).map(|experts| &experts.layer)
+        self.opened.packed.as_ref()?.experts.get(&layer).map(|experts| &experts.layer)
     }
 
     /// Where the record of a packed expert lies.
@@ -136,7 +136,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Tensor`] if the checkpoint is not a packed one or has no such expert.
     pub fn expert_record(&self, layer: usize, expert: usize) -> Result<&RecordInfo> {
-        let records = self.opened.packed.as_ref().and_then(|layers| layers.get(&layer));
+        let records = self.opened.packed.as_ref().and_then(|packed| packed.experts.get(&layer));
         records.and_then(|experts| experts.records.get(expert)).ok_or_else(|| Error::Tensor {
             name: packed_expert_name(layer, expert),
             problem: format!("missing from {}", self.file()),
@@ -158,6 +158,19 @@ impl Checkpoint {
         read_exactly(&*self.source, &record.file, start + bytes.start..start + bytes.end).await
     }
 
+    /// Reads all files of a packed model and compares them with the hashes that were taken when it was packed. `progress`
+    /// is told the bytes of every piece that was read.
+    ///
+    /// # Errors
+    /// [`Error::Format`] for a file whose content is another, [`Error::Request`] if the checkpoint is not a packed model,
+    /// [`Error::Read`] if the source fails.
+    pub async fn verify(&self, progress: &mut (dyn FnMut(u64) + Send)) -> Result<()> {
+        let Some(packed) = &self.opened.packed else {
+            return Err(Error::Request(format!("{} has no hashes to compare with: only packed models have", self.file())));
+        };
+        packed::verify(&*self.source, &packed.files, progress).await
+    }
+
     /// A whole further file of a Hugging Face directory, such as `tokenizer.json`; `None` if it is
     /// absent, and always for GGUF, which carries everything inside.
     ///
@@ -172,7 +185,7 @@ impl Checkpoint {
 
     /// The bytes of all tensors whose format is supported, and of all records of packed experts.
     pub fn total_bytes(&self) -> u64 {
-        let records = self.opened.packed.iter().flatten().flat_map(|(_, experts)| &experts.records);
+        let records = self.opened.packed.iter().flat_map(|packed| &packed.experts).flat_map(|(_, experts)| &experts.records);
         self.tensors().map(TensorInfo::bytes).sum::<u64>() + records.map(RecordInfo::bytes).sum::<u64>()
     }
 }

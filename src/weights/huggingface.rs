@@ -11,9 +11,9 @@ use crate::{Error, Result};
 use serde_json::{Map, Value};
 use std::{collections::HashSet, sync::Arc};
 
-pub(super) const CONFIG: &str = "config.json";
+pub(crate) const CONFIG: &str = "config.json";
 pub(super) const SINGLE: &str = "model.safetensors";
-pub(super) const INDEX: &str = "model.safetensors.index.json";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 // Real files stay far below these.
 const MAX_CONFIG: u64 = 4 << 20;

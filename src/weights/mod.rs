@@ -33,7 +33,11 @@ mod text;
 
 pub use checkpoint::{Checkpoint, Format};
 pub use dtype::DType;
+#[cfg(any(unix, windows))]
+pub(crate) use huggingface::{CONFIG, INDEX};
 pub use memory::MemorySource;
+#[cfg(any(unix, windows))]
+pub(crate) use packed::{MANIFEST, Manifest, PAGE, StoredExperts, StoredFile, StoredTensor};
 pub use packed::{PackedLayer, PackedMatrix, RecordInfo, packed_expert_name};
 pub use source::{BoxFuture, MaybeSend, MaybeSync, WeightSource};
 pub use tensors::TensorInfo;

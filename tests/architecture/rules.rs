@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kv_cache", &["dims", "gpu"]),
     ("layers", &["dims", "kernels", "kv_cache", "gpu"]),
     ("models", &["dims", "layers", "kernels", "gpu", "weights", "config", "packing", "repack", "experts", "rope"]),
+    ("pack", &["models", "experts", "repack", "packing", "weights"]),
     ("session", &["engine", "models", "layers", "kernels", "experts", "kv_cache", "gpu", "sampler"]),
     // Measures kernels as an engine would use them.
     ("tuning", &["engine", "models", "experts", "kernels", "packing", "gpu", "weights"]),

@@ -144,3 +144,21 @@ pub const SHARD_INDEX: &str = concat!(
     r#"{"metadata":{"total_size":12},"weight_map":"#,
     r#"{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}"#
 );
+
+/// A packed model: a tensor in Q8_0 and one record of a page.
+pub fn packed_directory() -> MemorySource {
+    let header = concat!(
+        r#"{"moxel.experts.1.0":{"dtype":"U8","shape":[4096],"data_offsets":[0,4096]},"#,
+        r#""a":{"dtype":"U8","shape":[68],"data_offsets":[4096,4164]}}"#
+    );
+    let manifest = concat!(
+        r#"{"version":1,"made_by":"a test","format":"huggingface","tensors":{"a":{"dtype":"Q8_0","shape":[2,32]}},"#,
+        r#""experts":{"1":{"count":1,"record_bytes":4096,"gate_up":[{"dtype":"F16","rows":8,"cols":4}],"#,
+        r#""down":[{"dtype":"F32","rows":4,"cols":4}]}},"files":{"x.safetensors":{"bytes":8260,"#,
+        r#""sha256":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}}}"#
+    );
+    MemorySource::default()
+        .with("config.json", CONFIG)
+        .with("moxel.json", manifest)
+        .with("x.safetensors", safetensors_file(&format!("{header:<4088}"), 4164))
+}

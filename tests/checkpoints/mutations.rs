@@ -3,7 +3,7 @@
 
 use crate::{
     allocation::peak_of,
-    build::{SHARD_INDEX, STRING, U8, array, gguf, safetensors_directory, safetensors_file, sharded_directory},
+    build::{SHARD_INDEX, STRING, U8, array, gguf, packed_directory, safetensors_directory, safetensors_file, sharded_directory},
     open,
 };
 use moxel::weights::{MemorySource, WeightSource};
@@ -86,6 +86,10 @@ fn survives(files: BTreeMap<String, Vec<u8>>, entry: &str) -> Result<usize, Test
                 let bytes = block_on(checkpoint.read(tensor, 0..tensor.bytes())).unwrap();
                 assert_eq!(tensor.dtype.bytes_for(tensor.elements()), Some(bytes.len() as u64));
             }
+            if let Ok(record) = checkpoint.expert_record(1, 0) {
+                let bytes = block_on(checkpoint.read_record(record, 0..record.bytes())).unwrap();
+                assert_eq!(bytes.len() as u64, record.bytes());
+            }
         }
     });
     prop_assert!(peak < 20 * size + ALLOWANCE, "{peak} bytes held for a file of {size}");
@@ -116,6 +120,16 @@ proptest! {
     ) {
         let names = ["model.safetensors", "config.json"];
         let mut files = contents(&safetensors_directory(), &names);
+        for (file, damage) in &damages {
+            apply(files.get_mut(names[*file]).unwrap(), damage);
+        }
+        survives(files, "")?;
+    }
+
+    #[test]
+    fn packed_files(damages in prop::collection::vec((0usize..4, damage()), 1..6)) {
+        let names = ["moxel.json", "x.safetensors", "moxel.json", "config.json"];
+        let mut files = contents(&packed_directory(), &names);
         for (file, damage) in &damages {
             apply(files.get_mut(names[*file]).unwrap(), damage);
         }
@@ -155,6 +169,18 @@ fn files_of_many_short_things_do_not_explode() {
     let files = [("model.safetensors".to_owned(), weights), ("config.json".to_owned(), config)];
     let peak = survives(BTreeMap::from(files), "").unwrap();
     assert!(peak > 50_000 * 100, "the tensors were not listed: {peak}");
+}
+
+/// Undamaged, all of them can be opened: damage to what is refused anyway would prove nothing.
+#[test]
+fn undamaged_files_are_opened() {
+    for (source, tensors, is_packed) in
+        [(safetensors_directory(), 2, false), (sharded_directory(SHARD_INDEX), 2, false), (packed_directory(), 1, true)]
+    {
+        let checkpoint = open(source, "").unwrap();
+        assert_eq!(checkpoint.tensors().count(), tensors);
+        assert_eq!((checkpoint.is_packed(), checkpoint.expert_record(1, 0).is_ok()), (is_packed, is_packed));
+    }
 }
 
 /// The harness must be able to fail.

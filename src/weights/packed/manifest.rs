@@ -1,6 +1,6 @@
 //! `moxel.json`: what a packed model says about its files that safetensors headers cannot say.
 
-use super::{ALIGNMENT, PackedLayer, PackedMatrix};
+use super::{PAGE, PackedLayer, PackedMatrix};
 use crate::weights::{checkpoint::Format, dtype::DType, json, shard_index::check_file_name, tensors::byte_length, text::shown};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,7 +20,7 @@ pub(crate) struct Manifest {
     pub(crate) made_by: String,
     pub(crate) format: Format,
     pub(crate) tensors: BTreeMap<String, StoredTensor>,
-    pub(crate) experts: BTreeMap<usize, ExpertLayer>,
+    pub(crate) experts: BTreeMap<usize, StoredExperts>,
     pub(crate) files: BTreeMap<String, StoredFile>,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct StoredTensor {
 /// The experts of one layer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ExpertLayer {
+pub(crate) struct StoredExperts {
     pub(crate) count: usize,
     pub(crate) record_bytes: u64,
     pub(crate) gate_up: Vec<PackedMatrix>,
@@ -53,6 +53,18 @@ pub(crate) struct StoredFile {
 }
 
 impl Manifest {
+    /// The manifest of a model that this program packs.
+    #[cfg(any(unix, windows))]
+    pub(crate) fn new(
+        format: Format,
+        tensors: BTreeMap<String, StoredTensor>,
+        experts: BTreeMap<usize, StoredExperts>,
+        files: BTreeMap<String, StoredFile>,
+    ) -> Self {
+        let made_by = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned();
+        Self { version: VERSION, made_by, format, tensors, experts, files }
+    }
+
     /// Parses and checks what can be checked without the files.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let object = json::parse_object(bytes, MAX_VALUES)?;
@@ -78,7 +90,14 @@ impl Manifest {
     }
 }
 
-impl ExpertLayer {
+impl StoredFile {
+    /// A file of this size whose SHA-256 is `digest`.
+    pub(crate) fn new(bytes: u64, digest: &[u8]) -> Self {
+        Self { bytes, sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect() }
+    }
+}
+
+impl StoredExperts {
     fn check(&self) -> Result<(), String> {
         if self.count == 0 || self.gate_up.is_empty() || self.down.is_empty() {
             return Err("it has no experts, or experts without matrices".to_owned());
@@ -91,8 +110,8 @@ impl ExpertLayer {
             }
             least = least.zip(byte_length(&[rows as u64, cols as u64], dtype)).and_then(|(sum, bytes)| sum.checked_add(bytes));
         }
-        if least.is_none_or(|least| least > self.record_bytes) || !self.record_bytes.is_multiple_of(ALIGNMENT) {
-            return Err(format!("records of {} bytes cannot hold its matrices in whole pages of {ALIGNMENT}", self.record_bytes));
+        if least.is_none_or(|least| least > self.record_bytes) || !self.record_bytes.is_multiple_of(PAGE) {
+            return Err(format!("records of {} bytes cannot hold its matrices in whole pages of {PAGE}", self.record_bytes));
         }
         Ok(())
     }

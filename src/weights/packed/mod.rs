@@ -16,20 +16,24 @@
 
 mod manifest;
 mod open;
+mod verify;
 
-use manifest::Manifest;
+pub(crate) use manifest::{Manifest, StoredFile};
+#[cfg(any(unix, windows))]
+pub(crate) use manifest::{StoredExperts, StoredTensor};
 pub(super) use open::open;
+pub(super) use verify::verify;
 
 use serde::{Deserialize, Serialize};
-use std::{ops::Range, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use super::dtype::DType;
 
 /// The manifest's file name.
-const MANIFEST: &str = "moxel.json";
+pub(crate) const MANIFEST: &str = "moxel.json";
 
 /// Records begin and end at multiples of this.
-const ALIGNMENT: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 
 const RECORD_PREFIX: &str = "moxel.experts.";
 
@@ -75,6 +79,14 @@ impl RecordInfo {
     pub fn bytes(&self) -> u64 {
         self.range.end - self.range.start
     }
+}
+
+/// What an opened packed model has beside its tensors.
+#[derive(Debug)]
+pub(super) struct Packed {
+    /// By the index of the layer.
+    pub experts: BTreeMap<usize, PackedExperts>,
+    pub files: BTreeMap<String, StoredFile>,
 }
 
 /// The packed experts of one layer.

@@ -1,6 +1,6 @@
 //! Opening a packed model: the manifest against the files.
 
-use super::{ALIGNMENT, MANIFEST, Manifest, PackedExperts, RecordInfo, packed_expert_name, parse_expert_name};
+use super::{MANIFEST, Manifest, PAGE, Packed, PackedExperts, RecordInfo, packed_expert_name, parse_expert_name};
 use crate::weights::{
     checkpoint::Opened,
     huggingface::{CONFIG, read_config},
@@ -51,7 +51,8 @@ pub(in crate::weights) async fn open(source: &dyn WeightSource) -> Result<Option
     if let Some(name) = manifest.tensors.keys().find(|name| !tensors.contains(name)) {
         return Err(fail(format!("it describes the tensor {}, which is in none of the files", shown(name))));
     }
-    let packed = experts(&manifest, records).map_err(fail)?;
+    let experts = experts(&manifest, records).map_err(fail)?;
+    let packed = Packed { experts, files: manifest.files };
     Ok(Some(Opened { format: manifest.format, file: display_name(source, CONFIG), config, tensors, packed: Some(packed) }))
 }
 
@@ -96,9 +97,9 @@ fn experts(manifest: &Manifest, mut records: Records) -> Result<BTreeMap<usize, 
                     experts.count
                 ));
             };
-            if record.bytes() != experts.record_bytes || !record.range.start.is_multiple_of(ALIGNMENT) {
+            if record.bytes() != experts.record_bytes || !record.range.start.is_multiple_of(PAGE) {
                 return Err(format!(
-                    "{name} lies at bytes {}..{} of {}, which is not a record of {} bytes at a multiple of {ALIGNMENT}",
+                    "{name} lies at bytes {}..{} of {}, which is not a record of {} bytes at a multiple of {PAGE}",
                     record.range.start, record.range.end, record.file, experts.record_bytes
                 ));
             }
