@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use moxel::sampler::SamplingOptions;
-use moxel::{AdapterSelector, CancelToken, EvictionPolicy, ExpertBudget, ExpertOptions, GenerateOptions, SyncMode};
+use moxel::{AdapterSelector, CancelToken, EvictionPolicy, ExpertBudget, ExpertOptions, GenerateOptions, PackWeights, SyncMode};
 
 /// Runs language models on any GPU through WebGPU: dense ones and mixtures of experts.
 #[derive(Parser)]
@@ -120,6 +120,9 @@ pub enum Command {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+        /// Read a packed model whole and compare it with the hashes that were taken when it was packed
+        #[arg(long)]
+        verify: bool,
     },
     /// Continue a text
     Generate(GenerateArgs),
@@ -127,6 +130,8 @@ pub enum Command {
     Chat(ChatArgs),
     /// Write the logits after every token, and the routing of every MoE layer, to a safetensors file
     Logits(LogitsArgs),
+    /// Rewrite a model so that every expert is one contiguous record, quantising it if asked to
+    Pack(PackArgs),
     /// Measure the speed of prompt processing and of generation
     Bench(BenchArgs),
 }
@@ -229,6 +234,49 @@ pub struct TokenArgs {
     /// A text file with token ids between commas or white space
     #[arg(long, value_name = "F")]
     pub tokens_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct PackArgs {
+    /// A Hugging Face directory or a GGUF file, or the URL of one
+    pub model: PathBuf,
+    /// The directory to make
+    pub out: PathBuf,
+    /// What happens to weights in float formats
+    #[arg(long, value_enum, default_value_t = Weights::Keep)]
+    pub weights: Weights,
+    /// Bytes that a file has at most, such as 500MB or 2GB
+    #[arg(long, value_name = "SIZE", default_value = "2GB", value_parser = crate::size::parse)]
+    pub shard_size: u64,
+    /// Replace OUT if it is a packed model
+    #[arg(long)]
+    pub force: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Weights {
+    /// Leave them as they are
+    Keep,
+    /// Experts and feed-forward layers in 4 bits; embedding, head, attention and shared experts in 8
+    Q4,
+    /// Large matrices in 8 bits
+    Q8,
+    /// Large matrices in 16-bit floats
+    F16,
+}
+
+impl From<Weights> for PackWeights {
+    fn from(weights: Weights) -> Self {
+        match weights {
+            Weights::Keep => Self::Keep,
+            Weights::Q4 => Self::Q4,
+            Weights::Q8 => Self::Q8,
+            Weights::F16 => Self::F16,
+        }
+    }
 }
 
 #[derive(Args)]

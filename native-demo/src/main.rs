@@ -7,6 +7,7 @@ mod interactive;
 mod location;
 mod model;
 mod output;
+mod progress;
 mod size;
 
 use std::process::ExitCode;
@@ -19,10 +20,11 @@ fn main() -> ExitCode {
     let Cli { common, command } = Cli::parse();
     let result = match command {
         Command::Adapters { json } => commands::adapters::run(json),
-        Command::Inspect { model, json } => commands::inspect::run(&common, &model, json),
+        Command::Inspect { model, json, verify } => commands::inspect::run(&common, &model, json, verify),
         Command::Generate(args) => commands::generate::run(&common, args),
         Command::Chat(args) => commands::chat::run(&common, args),
         Command::Logits(args) => commands::logits::run(&common, &args),
+        Command::Pack(args) => commands::pack::run(&common, &args),
         Command::Bench(args) => commands::bench::run(&common, &args),
     };
     match result {

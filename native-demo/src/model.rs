@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use moxel::{Engine, EngineOptions, Gpu, GpuOptions, LoadProgress, Precision};
 
 use crate::args::Common;
 use crate::location;
+use crate::progress::bytes_bar;
 
 /// A model, and how long it took until it was there.
 pub struct LoadedModel {
@@ -36,7 +36,7 @@ pub fn load_with(common: &Common, path: &Path, options: &EngineOptions) -> moxel
     let (source, entry) = location::open(common, path)?;
     let gpu = pollster::block_on(Gpu::new(&GpuOptions { adapter: common.selector(), ..GpuOptions::default() }))?;
     eprintln!("adapter: {}", gpu.description());
-    let bar = progress_bar();
+    let bar = bytes_bar("loading");
     let mut on_progress = |LoadProgress { read_bytes, total_bytes }| {
         bar.set_length(total_bytes);
         bar.set_position(read_bytes);
@@ -48,10 +48,4 @@ pub fn load_with(common: &Common, path: &Path, options: &EngineOptions) -> moxel
         eprintln!("experts: {plan}");
     }
     Ok(LoadedModel { engine, load_time: begin.elapsed() })
-}
-
-/// A bar on standard error, invisible where that is no terminal.
-fn progress_bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("loading {bar:40} {bytes}/{total_bytes} ({bytes_per_sec}, {eta} left)");
-    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

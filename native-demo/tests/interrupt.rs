@@ -4,9 +4,9 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use common::{command, spoken};
+use common::{command, interrupt, spoken};
 
 #[test]
 fn ctrl_c_stops_the_answer_and_not_the_program() {
@@ -66,11 +66,6 @@ fn a_reader_that_goes_away_is_no_error() {
     let end = child.wait_with_output().expect("it ends");
     let errors = String::from_utf8_lossy(&end.stderr);
     assert!(end.status.success() && !errors.contains("panicked") && !errors.contains("roken pipe"), "{errors}");
-}
-
-fn interrupt(process: u32) {
-    let sent = Command::new("kill").args(["-INT", &process.to_string()]).status().expect("kill");
-    assert!(sent.success());
 }
 
 /// Waits for the line of figures that ends an answer and returns its number of tokens.

@@ -10,6 +10,7 @@ use crate::args::Common;
 use crate::location;
 use crate::model;
 use crate::output::{self, bytes, count};
+use crate::progress::bytes_bar;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -29,9 +30,18 @@ struct Resident {
     total_bytes: u64,
 }
 
-pub fn run(common: &Common, path: &Path, json: bool) -> anyhow::Result<()> {
+pub fn run(common: &Common, path: &Path, json: bool, verify: bool) -> anyhow::Result<()> {
     let (source, entry) = location::open(common, path)?;
-    let info = ModelInfo::new(&pollster::block_on(Checkpoint::open(source, &entry))?)?;
+    let checkpoint = pollster::block_on(Checkpoint::open(source, &entry))?;
+    let info = ModelInfo::new(&checkpoint)?;
+    if verify {
+        let bar = bytes_bar("verifying");
+        bar.set_length(checkpoint.total_bytes());
+        let verified = pollster::block_on(checkpoint.verify(&mut |bytes| bar.inc(bytes)));
+        bar.finish_and_clear();
+        verified?;
+        eprintln!("every file is as it was packed");
+    }
     let options = model::options(common, Precision::Fast);
     let context = options.context_for(&info)?;
     // The cache's size is told for f16 elements.

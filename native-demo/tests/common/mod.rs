@@ -48,6 +48,12 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
+/// Sends Ctrl-C.
+pub fn interrupt(process: u32) {
+    let sent = Command::new("kill").args(["-INT", &process.to_string()]).status().expect("kill");
+    assert!(sent.success());
+}
+
 /// Runs the program to its end.
 pub fn moxel(arguments: &[&str]) -> Run {
     finish(command(arguments))
