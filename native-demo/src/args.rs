@@ -134,6 +134,8 @@ pub enum Command {
     Pack(PackArgs),
     /// Measure the speed of prompt processing and of generation
     Bench(BenchArgs),
+    /// Make the demo model, a mixture of experts carved from SmolLM2-135M-Instruct, as a packed model in 4 bits
+    DemoModel(DemoModelArgs),
 }
 
 #[derive(Args)]
@@ -295,6 +297,16 @@ pub struct BenchArgs {
     /// The form of the result
     #[arg(long, value_enum, default_value_t = Table::Md)]
     pub output: Table,
+}
+
+#[derive(Args)]
+pub struct DemoModelArgs {
+    /// SmolLM2-135M-Instruct in Q4_1, as native-demo/get-model.sh fetches it
+    #[arg(long, value_name = "FILE", default_value = "models/SmolLM2-135M-Instruct.Q4_1.gguf")]
+    pub gguf: PathBuf,
+    /// The folder to write
+    #[arg(long, value_name = "PATH")]
+    pub out: PathBuf,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -3,12 +3,14 @@
 mod answer;
 mod args;
 mod commands;
+mod demo_model;
 mod interactive;
 mod location;
 mod model;
 mod output;
 mod progress;
 mod size;
+mod virtual_model;
 
 use std::process::ExitCode;
 
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         Command::Logits(args) => commands::logits::run(&common, &args),
         Command::Pack(args) => commands::pack::run(&common, &args),
         Command::Bench(args) => commands::bench::run(&common, &args),
+        Command::DemoModel(args) => commands::demo_model::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

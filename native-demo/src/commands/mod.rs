@@ -3,6 +3,7 @@
 pub mod adapters;
 pub mod bench;
 pub mod chat;
+pub mod demo_model;
 pub mod generate;
 pub mod inspect;
 pub mod logits;

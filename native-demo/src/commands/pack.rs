@@ -1,6 +1,7 @@
 //! `moxel pack`: a model rewritten so that each expert is one contiguous record.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -17,12 +18,17 @@ pub fn run(common: &Common, args: &PackArgs) -> anyhow::Result<()> {
     let (source, entry) = location::open(common, &args.model)?;
     let checkpoint = pollster::block_on(Checkpoint::open(source, &entry))?;
     let options = PackOptions { weights: args.weights.into(), shard_bytes: args.shard_size, replace: args.force };
+    write(&checkpoint, &args.out, &options, args.json)
+}
+
+/// Packs with a progress bar until it is done, fails or Ctrl-C stops it, and says what came of it.
+pub fn write(checkpoint: &Checkpoint, out: &Path, options: &PackOptions, json: bool) -> anyhow::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     let stop_here = Arc::clone(&stop);
     ctrlc::set_handler(move || stop_here.store(true, Ordering::Relaxed))?;
     let begin = Instant::now();
     let bar = bytes_bar("packing");
-    let packed = pollster::block_on(pack(&checkpoint, &args.out, &options, &mut |progress| {
+    let packed = pollster::block_on(pack(checkpoint, out, options, &mut |progress| {
         bar.set_length(progress.total_bytes);
         bar.set_position(progress.written_bytes);
         if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -37,7 +43,7 @@ pub fn run(common: &Common, args: &PackArgs) -> anyhow::Result<()> {
     for tensor in &summary.left_out {
         eprintln!("left out, because nothing can be computed with its format: {tensor}");
     }
-    if args.json {
+    if json {
         return output::show_json(&summary);
     }
     eprintln!("{} in {:.1} s", text(&summary), begin.elapsed().as_secs_f64());
