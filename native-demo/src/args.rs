@@ -136,6 +136,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Make the demo model, a mixture of experts carved from SmolLM2-135M-Instruct, as a packed model in 4 bits
     DemoModel(DemoModelArgs),
+    /// Make a mixture of experts of any size with random weights, as a packed model, to measure streaming with
+    Synth(SynthArgs),
 }
 
 #[derive(Args)]
@@ -307,6 +309,30 @@ pub struct DemoModelArgs {
     /// The folder to write
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
+}
+
+#[derive(Args)]
+pub struct SynthArgs {
+    /// The folder to write
+    pub out: PathBuf,
+    /// Layers, each with experts
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub layers: u32,
+    /// Routed experts in a layer
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub experts: u32,
+    /// Experts chosen for a token
+    #[arg(long, value_name = "K", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    pub top_k: u32,
+    /// Millions of bytes that an expert takes at least, in 4 bits
+    #[arg(long, value_name = "MB", default_value_t = 8.0)]
+    pub expert_mb: f64,
+    /// Width of the residual stream, a multiple of 256
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(256..=65_536))]
+    pub hidden: u32,
+    /// Where the random numbers start; the same seed gives the same model
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub seed: u64,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -10,6 +10,7 @@ mod model;
 mod output;
 mod progress;
 mod size;
+mod synth;
 mod virtual_model;
 
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Pack(args) => commands::pack::run(&common, &args),
         Command::Bench(args) => commands::bench::run(&common, &args),
         Command::DemoModel(args) => commands::demo_model::run(&args),
+        Command::Synth(args) => commands::synth::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,3 +8,4 @@ pub mod generate;
 pub mod inspect;
 pub mod logits;
 pub mod pack;
+pub mod synth;

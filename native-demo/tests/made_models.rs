@@ -1,0 +1,154 @@
+//! The commands that make models, and the models that they make.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::demo_model::demo_model;
+use common::{folder, golden, moxel, repository};
+use safetensors::SafeTensors;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What 4 bits may cost the demo model: the mean Kullback-Leibler divergence from its float32 reference.
+const MOST_DIVERGENCE: f64 = 0.02;
+
+/// Files below a folder, with their content.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry"))
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), fs::read(entry.path()).expect("a file")))
+        .collect();
+    files.sort();
+    files
+}
+
+fn synth(out: &Path, options: &[&str]) -> common::Run {
+    let out = out.display().to_string();
+    let size = ["--layers", "2", "--experts", "6", "--top-k", "2", "--expert-mb", "0.05", "--hidden", "256"];
+    moxel(&[&["synth", &out], &size[..], options].concat())
+}
+
+#[test]
+fn a_synthetic_model_is_made_and_runs() {
+    let folder = folder("a_synthetic_model_is_made_and_runs");
+    let out = folder.join("model");
+    synth(&out, &[]).ok();
+    let path = out.display().to_string();
+    let info = moxel(&["inspect", &path, "--json"]).json();
+    for (key, value) in [("layers", 2), ("experts", 6), ("experts_per_token", 2), ("hidden", 256)] {
+        assert_eq!(info[key], value, "{key}");
+    }
+    assert!(info["expert_bytes"].as_u64() >= Some(2 * 6 * 50_000), "{info}");
+    let answer = moxel(&["generate", &path, "--prompt", "Hello", "--max-tokens", "8", "--json"]).json();
+    assert_eq!((&answer["prompt_tokens"], &answer["completion_tokens"]), (&Value::from(6), &Value::from(8)));
+    moxel(&["chat", &path, "--message", "Hello", "--max-tokens", "2"]).ok();
+
+    // The seed makes the model, and nothing else does.
+    let (again, other) = (folder.join("again"), folder.join("other"));
+    synth(&again, &["--seed", "0"]).ok();
+    synth(&other, &["--seed", "1"]).ok();
+    assert!(files(&out) == files(&again), "the same seed made another model");
+    assert!(files(&out) != files(&other), "another seed made the same model");
+}
+
+/// What is there is not overwritten by accident, and a size that makes no sense is wrong usage.
+#[test]
+fn making_a_model_can_be_refused() {
+    let folder = folder("making_a_model_can_be_refused");
+    fs::write(folder.join("precious"), "data").expect("a file");
+    let refused = synth(&folder, &[]);
+    assert!(refused.status == 1 && refused.stderr.contains("making_a_model_can_be_refused"), "{}", refused.stderr);
+    assert_eq!(files(&folder), [("precious".to_owned(), b"data".to_vec())]);
+
+    let out = folder.join("never").display().to_string();
+    let wrong: [&[&str]; 6] = [
+        &["--layers", "0"],
+        &["--experts", "2", "--top-k", "3"],
+        &["--hidden", "1000"],
+        &["--expert-mb", "0"],
+        &["--expert-mb", "nan"],
+        &["--expert-mb", "inf"],
+    ];
+    for arguments in wrong {
+        assert_eq!(moxel(&[&["synth", &out], arguments].concat()).status, 2, "{arguments:?}");
+    }
+
+    let other = golden("llama_tied/model.gguf");
+    let refused = moxel(&["demo-model", "--gguf", &other, "--out", &out]);
+    assert!(refused.status == 1 && refused.stderr.contains("get-model.sh"), "{}", refused.stderr);
+    let missing = moxel(&["demo-model", "--gguf", "no/such/file", "--out", &out]);
+    assert!(missing.status == 1 && missing.stderr.contains("no/such/file"), "{}", missing.stderr);
+    assert_eq!(files(&folder).len(), 1, "nothing unfinished is left");
+}
+
+/// One of the reference's conversations: its ids, and the likeliest next tokens at every position.
+#[derive(Deserialize)]
+struct Conversation {
+    ids: Vec<u32>,
+    top_ids: Vec<Vec<usize>>,
+    top_logprobs: Vec<Vec<f64>>,
+}
+
+/// The Kullback-Leibler divergence from the reference to softmax(`logits`), all tokens beyond the listed ones as one.
+fn divergence(ids: &[usize], logprobs: &[f64], logits: &[f32]) -> f64 {
+    let most = logits.iter().fold(f32::NEG_INFINITY, |most, &logit| most.max(logit));
+    let total = logits.iter().map(|&logit| f64::from(logit - most).exp()).sum::<f64>().ln() + f64::from(most);
+    let found: Vec<f64> = ids.iter().map(|&id| f64::from(logits[id]) - total).collect();
+    let rest = |logprobs: &[f64]| (1.0 - logprobs.iter().map(|p| p.exp()).sum::<f64>()).max(1e-9);
+    let listed: f64 = logprobs.iter().zip(&found).map(|(p, q)| p.exp() * (p - q)).sum();
+    listed + rest(logprobs) * (rest(logprobs) / rest(&found)).ln()
+}
+
+/// The mean divergence of a model over all conversations.
+fn mean_divergence(model: &str, conversations: &[Conversation], folder: &Path) -> f64 {
+    let (mut sum, mut positions) = (0.0, 0);
+    for conversation in conversations {
+        let ids: Vec<String> = conversation.ids.iter().map(u32::to_string).collect();
+        let out = folder.join("logits.safetensors");
+        moxel(&["logits", model, "--tokens", &ids.join(","), "--out", &out.display().to_string()]).ok();
+        let file = fs::read(&out).expect("logits");
+        let file = SafeTensors::deserialize(&file).expect("safetensors");
+        let logits: Vec<f32> = bytemuck::pod_collect_to_vec(file.tensor("logits").expect("logits").data());
+        let rows = logits.chunks_exact(logits.len() / ids.len());
+        let expected = conversation.top_ids.iter().zip(&conversation.top_logprobs);
+        sum += rows.zip(expected).map(|(row, (ids, logprobs))| divergence(ids, logprobs, row)).sum::<f64>();
+        positions += ids.len();
+    }
+    sum / positions as f64
+}
+
+/// The demo model in 4 bits, made by the command: close to the reference's floats, and it knows the capital of France, with
+/// all of its experts on the GPU and with half of them.
+#[test]
+fn the_demo_model_is_made_and_answers() {
+    let Some(parent) = demo_model(&repository()) else { return };
+    let folder = folder("the_demo_model_is_made_and_answers");
+    let out = folder.join("demo-moe").display().to_string();
+    moxel(&["demo-model", "--gguf", &parent.display().to_string(), "--out", &out]).ok();
+    let info = moxel(&["inspect", &out, "--json"]).json();
+    for (key, value) in [("layers", 30), ("experts", 8), ("experts_per_token", 1), ("parameters", 214_210_368u64)] {
+        assert_eq!(info[key], value, "{key}");
+    }
+    let mut conversations: Vec<Conversation> =
+        serde_json::from_str(include_str!("demo_moe/expected.json")).expect("a list of conversations");
+    let mean = mean_divergence(&out, &conversations, &folder);
+    println!("mean divergence in 4 bits: {mean:.2e}");
+    assert!(mean <= MOST_DIVERGENCE, "{mean}");
+    // The measure notices a reference that thinks otherwise.
+    conversations.truncate(1);
+    conversations[0].top_ids.iter_mut().for_each(|ids| ids.swap(0, 1));
+    assert!(mean_divergence(&out, &conversations, &folder) > 10.0 * MOST_DIVERGENCE);
+
+    let question = ["--message", "What is the capital of France?", "--system", "Answer in one sentence."];
+    let ask = |budget| {
+        let options = ["--temperature", "0", "--precision", "exact", "--context", "512", "--expert-budget", budget, "--json"];
+        moxel(&[&["chat", &out], &question[..], &options].concat()).json()
+    };
+    let answer = ask("100%");
+    assert!(answer["text"].as_str().is_some_and(|text| text.contains("Paris")), "{answer}");
+    assert_eq!(answer["finish_reason"], "stop");
+    assert_eq!(answer["token_ids"], ask("50%")["token_ids"]);
+}
