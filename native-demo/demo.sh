@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# A language model answers a question on this machine's GPU, or on its CPU through a software Vulkan driver.
+# A mixture of experts answers a question on this machine's GPU, or on its CPU through a software Vulkan driver, with half of
+# its experts in the GPU's memory.
 #
-#   native-demo/demo.sh ["question"] [--model PATH_OR_DIR]
+#   native-demo/demo.sh ["question"] [--dense | --model PATH_OR_DIR]
 #
-# Without a question it is a chat. The first run fetches the demo model (98 MB) into models/, builds `moxel` and, where no
-# GPU adapter is found, installs Mesa's software driver (Debian, as root).
+# Without a question it is a chat. The first run fetches SmolLM2-135M-Instruct (98 MB) into models/, builds `moxel`, makes the
+# demo mixture (assets/README.md) from it beside it and, where no GPU adapter is found, installs Mesa's software driver (Debian,
+# as root). --dense asks SmolLM2-135M-Instruct itself.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 model=
+dense=
 question=()
 
 say() { printf '==> %s\n' "$*" >&2; }
@@ -19,7 +22,7 @@ fail() {
 }
 
 usage() {
-  printf 'usage: %s ["question"] [--model PATH_OR_DIR]\n' "${BASH_SOURCE[0]}" >&2
+  printf 'usage: %s ["question"] [--dense | --model PATH_OR_DIR]\n' "${BASH_SOURCE[0]}" >&2
   exit 2
 }
 
@@ -32,6 +35,7 @@ while [ $# -gt 0 ]; do
       model=$(cd "$(dirname -- "$2")" && pwd)/$(basename -- "$2")
       shift
       ;;
+    --dense) dense=yes ;;
     -*) usage ;;
     *)
       [ ${#question[@]} -eq 0 ] || usage
@@ -40,6 +44,8 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
+
+[ -z "$dense" ] || [ -z "$model" ] || usage
 
 moxel() { cargo run --quiet --release --locked --package moxel-cli -- "$@"; }
 
@@ -63,19 +69,39 @@ if ! command -v cargo >/dev/null && [ -f "$HOME/.cargo/env" ]; then
 fi
 command -v cargo >/dev/null || fail "cargo is missing; install Rust 1.95 or newer from https://rustup.rs"
 
-[ -n "$model" ] || model=$(native-demo/get-model.sh)
+parent=
+[ -n "$model" ] || parent=$(native-demo/get-model.sh)
 
 say "Building moxel (the first time takes some minutes)"
 cargo build --release --locked --package moxel-cli || fail "moxel could not be built; cargo says why above"
+
+# Below as ${options[@]+...}: to Bash 3, an empty list alone is an unset one.
+options=()
+brief=()
+if [ -n "$dense" ]; then
+  model=$parent
+elif [ -z "$model" ]; then
+  model=$root/models/demo-moe
+  options=(--expert-budget 50%)
+  # It is a little worse than its parent, and wanders less when it is told to be brief.
+  brief=(--system "Answer in one sentence.")
+  # An older version's, or one that was damaged, is made again.
+  if ! moxel inspect "$model" >/dev/null 2>&1; then
+    say "Making the demo mixture of experts"
+    rm -rf "$model"
+    moxel demo-model --gguf "$parent" --out "$model" || fail "the demo mixture could not be made; --dense runs without it"
+  fi
+fi
 
 moxel adapters >/dev/null 2>&1 || install_software_driver
 
 if [ ${#question[@]} -eq 0 ]; then
   say "Chatting with $(basename "$model")"
-  moxel chat "$model"
+  moxel chat "$model" ${options[@]+"${options[@]}"}
 else
   say "Asking $(basename "$model"): ${question[0]}"
   # Greedy and exact, so that every machine gives the same answer: the model is small, and its first two choices are
   # often nearly equal.
-  moxel chat "$model" --message "${question[0]}" --temperature 0 --precision exact
+  moxel chat "$model" ${options[@]+"${options[@]}"} --message "${question[0]}" ${brief[@]+"${brief[@]}"} \
+    --temperature 0 --precision exact
 fi
