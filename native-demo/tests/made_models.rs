@@ -42,8 +42,11 @@ fn a_synthetic_model_is_made_and_runs() {
         assert_eq!(info[key], value, "{key}");
     }
     assert!(info["expert_bytes"].as_u64() >= Some(2 * 6 * 50_000), "{info}");
-    let answer = moxel(&["generate", &path, "--prompt", "Hello", "--max-tokens", "8", "--json"]).json();
-    assert_eq!((&answer["prompt_tokens"], &answer["completion_tokens"]), (&Value::from(6), &Value::from(8)));
+    let arguments = ["--prompt", "Hello", "--max-tokens", "40", "--temperature", "1", "--seed", "3", "--json"];
+    let answer = moxel(&[&["generate", &path], &arguments[..]].concat()).json();
+    assert_eq!((&answer["prompt_tokens"], &answer["completion_tokens"]), (&Value::from(6), &Value::from(40)));
+    let text = answer["text"].as_str().expect("text");
+    assert!(text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()), "a terminal would obey {text:?}");
     moxel(&["chat", &path, "--message", "Hello", "--max-tokens", "2"]).ok();
 
     // The seed makes the model, and nothing else does.

@@ -5,7 +5,7 @@ use crate::virtual_model::gguf::Value;
 
 /// Ids before those of the bytes: beginning and end of a text.
 const SPECIAL: [&str; 2] = ["<s>", "</s>"];
-pub const END: usize = 1;
+const END: usize = 1;
 /// Every byte is a token.
 pub const VOCABULARY: usize = SPECIAL.len() + 256;
 
@@ -52,6 +52,11 @@ pub fn metadata(size: &Size) -> Vec<(&'static str, Value)> {
         ("tokenizer.ggml.add_bos_token", Value::Bool(true)),
         ("tokenizer.chat_template", Value::Text(TEMPLATE.into())),
     ]
+}
+
+/// Whether a token is a visible ASCII character or a space.
+pub fn is_printable(id: usize) -> bool {
+    (SPECIAL.len() + 0x20..SPECIAL.len() + 0x7f).contains(&id)
 }
 
 /// The character that stands for a byte in GPT-2's vocabulary and all byte-level ones since.

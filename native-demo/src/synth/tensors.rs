@@ -16,7 +16,7 @@ use half::f16;
 use moxel::Result;
 use moxel::weights::{BoxFuture, DType};
 
-use super::metadata::{END, VOCABULARY};
+use super::metadata::{VOCABULARY, is_printable};
 use super::random::Stream;
 use super::{EXPERT_FORMAT, HEAD, Size};
 use crate::virtual_model::{TensorSpec, Tensors};
@@ -34,6 +34,8 @@ const POPULARITY: f32 = 0.15;
 /// Standard deviation of a router's logits and of those of the vocabulary.
 const ROUTER_GAIN: f32 = 1.5;
 const HEAD_GAIN: f32 = 2.0;
+/// The logit, about, of what never is to be said.
+const NEVER: f32 = -30.0;
 
 pub struct SynthTensors {
     size: Size,
@@ -95,11 +97,7 @@ impl SynthTensors {
             }
             Kind::Router(part) => self.router(stream(part)).flat_map(f32::to_le_bytes).collect(),
             Kind::Blocks { stream: part, cols, gain } => self.blocks(stream(part), block, cols, gain),
-            Kind::Head => halves((0..VOCABULARY).flat_map(|row| {
-                // The end never is the likeliest token: a text goes on until it is stopped.
-                let gain = if row == END { 0.0 } else { HEAD_GAIN };
-                self.without_common(stream(2), row, gain)
-            })),
+            Kind::Head => halves((0..VOCABULARY).flat_map(|id| self.head_row(stream(2), id))),
         }
     }
 
@@ -126,6 +124,15 @@ impl SynthTensors {
         let scale = gain / (hidden as f32).sqrt();
         values.iter_mut().zip(&self.common).for_each(|(value, common)| *value = scale * (*value - share * common));
         values
+    }
+
+    /// Against the common direction, which every token has, for what never is to be said: that is any byte a terminal would
+    /// obey, and the end, so that a text goes on until it is stopped.
+    fn head_row(&self, stream: Stream, id: usize) -> Vec<f32> {
+        if is_printable(id) {
+            return self.without_common(stream, id, HEAD_GAIN);
+        }
+        self.common.iter().map(|common| NEVER * common / self.size.hidden as f32).collect()
     }
 
     fn router(&self, stream: Stream) -> impl Iterator<Item = f32> {
