@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::chat_template::{ChatTemplate, Message};
 use crate::dims::Dims;
-use crate::experts::{ExpertOptions, ExpertStats, Experts, Plan, Pools, SyncCosts};
+use crate::experts::{ExpertOptions, ExpertPlan, ExpertStats, Experts, Pools, SyncCosts, allocate};
 use crate::gpu::Gpu;
 use crate::kernels::KernelChoice;
 use crate::kv_cache::KvCache;
@@ -128,8 +128,16 @@ impl Engine {
         let (tokenizer, template) = read_text_files(&checkpoint).await?;
         let total_bytes = info.weight_bytes;
         let layers = architecture.expert_layers(&checkpoint)?;
-        let plan = Plan::new(&layers, architecture.dims().chosen, gpu.caps().max_binding_bytes, options.experts.budget)?;
-        let pools = Pools::new(gpu, &layers, &plan)?;
+        let other_bytes = info.weight_bytes - info.expert_bytes + session_bytes(&info, context, options);
+        let (plan, pools) = allocate(
+            options.experts.budget,
+            |budget| ExpertPlan::new(&layers, architecture.dims().chosen, gpu.caps().max_binding_bytes, budget),
+            |plan| {
+                let pools = Pools::new(gpu, &layers, plan)?;
+                gpu.has_room(other_bytes)?;
+                Ok(pools)
+            },
+        )?;
         let mut read = 0;
         let mut on_read = |read_bytes| {
             read = read_bytes;
@@ -211,10 +219,10 @@ impl Engine {
         self.loaded.context
     }
 
-    /// How many experts have a place on the GPU, in words; `None` for a dense model.
+    /// How many experts have a place on the GPU; `None` for a dense model.
     #[must_use]
-    pub fn expert_plan(&self) -> Option<String> {
-        (!self.loaded.info.moe_layers.is_empty()).then(|| self.loaded.experts.plan().to_string())
+    pub fn expert_plan(&self) -> Option<&ExpertPlan> {
+        Some(self.loaded.experts.plan()).filter(|plan| plan.experts() > 0)
     }
 
     /// What keeping experts on the GPU has cost so far, or `None` for a dense model.
@@ -238,6 +246,13 @@ impl Engine {
         let template = self.loaded.template.as_ref().map_err(|why| Error::Template(why.clone()))?;
         self.tokenizer()?.encode(&template.render(messages, true)?, false)
     }
+}
+
+/// Bytes of GPU memory that a session takes: its KV cache, and an estimate of the buffers that it works in.
+fn session_bytes(info: &ModelInfo, context: usize, options: &EngineOptions) -> u64 {
+    let widening = if options.precision == Precision::Exact { 2 } else { 1 };
+    let rows = options.prefill_chunk * (32 * info.hidden + 4 * info.vocab);
+    widening * info.kv_bytes_per_token * context as u64 + rows as u64
 }
 
 /// The tokenizer and the chat template, from the files or keys where the container keeps them. A model without a usable one

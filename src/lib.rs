@@ -78,10 +78,12 @@ pub mod weights;
 pub use chat::Chat;
 pub use engine::{Engine, EngineOptions, LoadProgress, Precision};
 pub use error::{Error, Result};
-pub use experts::{EvictionPolicy, ExpertBudget, ExpertOptions, ExpertStats, LayerStats, PrefillStats, StallTime, SyncMode};
+pub use experts::{
+    EvictionPolicy, ExpertBudget, ExpertOptions, ExpertPlan, ExpertStats, LayerStats, PrefillStats, StallTime, SyncMode,
+};
 pub use generate::{CancelToken, FinishReason, GenerateOptions, Generation, Token};
 pub use gpu::{AdapterDescription, AdapterSelector, Caps, Gpu, GpuOptions, adapters};
-pub use models::ModelInfo;
+pub use models::{ModelInfo, expert_plan};
 #[cfg(any(unix, windows))]
 pub use pack::{PackOptions, PackProgress, PackSummary, PackWeights, pack};
 pub use session::{Counters, Logits, Routing, Session};

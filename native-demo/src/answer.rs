@@ -158,7 +158,7 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "per generated token: {} dispatches, {} submits, {} readbacks, {} of weights",
+            "per generated token: {:.0} dispatches, {:.2} submits, {:.2} readbacks, {} of weights",
             self.dispatches_per_token,
             self.submits_per_token,
             self.readbacks_per_token,

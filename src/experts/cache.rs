@@ -11,7 +11,7 @@ use web_time::Instant;
 
 use super::foresight::Foresight;
 use super::index::ExpertLayer;
-use super::plan::Plan;
+use super::plan::ExpertPlan;
 use super::pools::Pools;
 use super::slots::{ExpertId, Slots};
 use super::speculation::Speculation;
@@ -34,7 +34,7 @@ pub(crate) struct Experts {
     checkpoint: Arc<Checkpoint>,
     layers: Vec<ExpertLayer>,
     pools: Pools,
-    plan: Plan,
+    plan: ExpertPlan,
     options: ExpertOptions,
     costs: SyncCosts,
     /// Nothing is missing, and nothing ever will be.
@@ -87,7 +87,7 @@ impl Experts {
         checkpoint: Arc<Checkpoint>,
         layers: Vec<ExpertLayer>,
         pools: Pools,
-        plan: Plan,
+        plan: ExpertPlan,
         options: ExpertOptions,
         costs: SyncCosts,
     ) -> Self {
@@ -111,7 +111,7 @@ impl Experts {
     }
 
     /// What was allocated.
-    pub(crate) fn plan(&self) -> &Plan {
+    pub(crate) fn plan(&self) -> &ExpertPlan {
         &self.plan
     }
 

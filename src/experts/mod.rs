@@ -20,7 +20,8 @@ mod usage;
 pub(crate) use cache::{Experts, SyncCosts, Why};
 pub(crate) use index::ExpertLayer;
 pub use options::{EvictionPolicy, ExpertBudget, ExpertOptions, SyncMode};
-pub(crate) use plan::Plan;
+pub use plan::ExpertPlan;
+pub(crate) use plan::allocate;
 pub(crate) use pools::{ABSENT, Pools};
 #[cfg(any(unix, windows))]
 pub(crate) use record::Record;

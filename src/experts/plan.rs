@@ -8,16 +8,14 @@ use super::index::ExpertLayer;
 use super::record::Record;
 use crate::{Error, Result};
 
-/// Arenas of the model's experts.
+/// How many of a model's routed experts have a place on the GPU. Its text says it in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub struct ExpertPlan {
     pub(crate) pools: Vec<PoolPlan>,
-    /// Bytes of GPU memory that the slots take.
-    pub(crate) bytes: u64,
-    /// Routed experts of the model.
-    pub(crate) experts: usize,
+    pub(super) bytes: u64,
+    pub(super) experts: usize,
     /// Slots that the budget alone would have given, where it was raised to the least that works.
-    pub(crate) raised_from: Option<usize>,
+    pub(super) raised_from: Option<usize>,
 }
 
 /// Slots that some MoE layers with equal records share.
@@ -28,14 +26,28 @@ pub(crate) struct PoolPlan {
     pub(crate) slots: usize,
 }
 
-impl Plan {
-    /// Slots of all pools.
-    pub(crate) fn slots(&self) -> usize {
+impl ExpertPlan {
+    /// Experts that have a place.
+    #[must_use]
+    pub fn slots(&self) -> usize {
         self.pools.iter().map(|pool| pool.slots).sum()
     }
 
+    /// Routed experts of the model.
+    #[must_use]
+    pub fn experts(&self) -> usize {
+        self.experts
+    }
+
+    /// Bytes of GPU memory that the places take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Whether every expert has a place.
-    pub(crate) fn holds_all(&self) -> bool {
+    #[must_use]
+    pub fn holds_all(&self) -> bool {
         self.slots() == self.experts
     }
 
@@ -91,7 +103,7 @@ impl Plan {
     }
 }
 
-impl fmt::Display for Plan {
+impl fmt::Display for ExpertPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let megabytes = self.bytes as f64 / 1e6;
         if self.holds_all() {
@@ -106,6 +118,31 @@ impl fmt::Display for Plan {
     }
 }
 
+/// Makes what a budget asks for. `Auto` takes as much as `make` finds memory for, from all experts down to the least.
+///
+/// # Errors
+/// As [`ExpertPlan::new`] and `make`.
+pub(crate) fn allocate<T>(
+    budget: ExpertBudget,
+    plan: impl Fn(ExpertBudget) -> Result<ExpertPlan>,
+    mut make: impl FnMut(&ExpertPlan) -> Result<T>,
+) -> Result<(ExpertPlan, T)> {
+    if budget == ExpertBudget::Auto {
+        for percent in (1..=10).rev() {
+            let smaller = plan(ExpertBudget::Percent(f64::from(10 * percent)))?;
+            match make(&smaller) {
+                Ok(made) => return Ok((smaller, made)),
+                // No memory: try with less.
+                Err(Error::Gpu(_)) if smaller.raised_from.is_none() && percent > 1 => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    let plan = plan(budget)?;
+    let made = make(&plan)?;
+    Ok((plan, made))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,8 +153,8 @@ mod tests {
         Record { gate_up: vec![Layout::new(DType::Q4_1, 2 * inner, 64)], down: vec![Layout::new(DType::Q4_1, 64, inner)] }
     }
 
-    fn plan(layers: &[(&Record, usize)], chosen: usize, max_binding: u64, budget: ExpertBudget) -> Result<Plan> {
-        Plan::from_shapes(layers, chosen, max_binding, budget)
+    fn plan(layers: &[(&Record, usize)], chosen: usize, max_binding: u64, budget: ExpertBudget) -> Result<ExpertPlan> {
+        ExpertPlan::from_shapes(layers, chosen, max_binding, budget)
     }
 
     #[test]
@@ -160,5 +197,22 @@ mod tests {
         // One layer that does not fit is a pool of its own, split over buffers.
         let plan = super::tests::plan(&layers[..2], 1, array, ExpertBudget::Auto).unwrap();
         assert_eq!(plan.pools.len(), 2);
+    }
+
+    #[test]
+    fn auto_takes_what_there_is_memory_for() {
+        let record = record(32);
+        let layers = vec![(&record, 10); 4];
+        let plan = |budget| plan(&layers, 1, 1 << 30, budget);
+        let with_room_for = |slots: usize| {
+            let make = |plan: &ExpertPlan| if plan.slots() <= slots { Ok(()) } else { Err(Error::Gpu("no memory".into())) };
+            allocate(ExpertBudget::Auto, plan, make).map(|(plan, ())| plan.slots())
+        };
+        assert_eq!(with_room_for(40).unwrap(), 40);
+        assert_eq!(with_room_for(39).unwrap(), 36);
+        assert_eq!(with_room_for(8).unwrap(), 8);
+        assert!(with_room_for(7).is_err(), "the least does not fit");
+        let fixed = allocate(ExpertBudget::Percent(50.0), plan, |_| Err::<(), _>(Error::Gpu("no memory".into())));
+        assert!(fixed.is_err(), "what was asked for is not changed in silence");
     }
 }

@@ -1,7 +1,7 @@
 //! The arenas on the GPU, and the table that tells kernels where an expert is.
 
 use super::index::{ExpertLayer, Fragment};
-use super::plan::Plan;
+use super::plan::ExpertPlan;
 use super::record::Place;
 use crate::Result;
 use crate::gpu::{Gpu, Slice};
@@ -32,7 +32,7 @@ impl Pools {
     ///
     /// # Errors
     /// The device has no room for it.
-    pub(crate) fn new(gpu: &Gpu, layers: &[ExpertLayer], plan: &Plan) -> Result<Self> {
+    pub(crate) fn new(gpu: &Gpu, layers: &[ExpertLayer], plan: &ExpertPlan) -> Result<Self> {
         let (mut pools, mut pool_of) = (Vec::new(), Vec::new());
         for (p, pool) in plan.pools.iter().enumerate() {
             let record = &layers[pool.layers.start].record;

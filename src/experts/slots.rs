@@ -1,6 +1,6 @@
 //! Which expert is in which slot. Pure: it neither reads nor uploads, it decides and remembers.
 
-use super::plan::Plan;
+use super::plan::ExpertPlan;
 
 /// An expert of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,7 +40,7 @@ pub(crate) struct Taken {
 
 impl Slots {
     /// All free.
-    pub(crate) fn new(plan: &Plan, experts: usize) -> Self {
+    pub(crate) fn new(plan: &ExpertPlan, experts: usize) -> Self {
         let layers: usize = plan.pools.iter().map(|pool| pool.layers.len()).sum();
         Self {
             experts,
@@ -134,7 +134,7 @@ mod tests {
     fn slots(per_pool: [usize; 2]) -> Slots {
         let [first, second] = per_pool;
         let pools = vec![PoolPlan { layers: 0..3, slots: first }, PoolPlan { layers: 3..LAYERS, slots: second }];
-        Slots::new(&Plan { pools, bytes: 0, experts: LAYERS * EXPERTS, raised_from: None }, EXPERTS)
+        Slots::new(&ExpertPlan { pools, bytes: 0, experts: LAYERS * EXPERTS, raised_from: None }, EXPERTS)
     }
 
     fn all() -> impl Iterator<Item = ExpertId> {

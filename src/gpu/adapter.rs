@@ -68,10 +68,15 @@ impl From<&str> for AdapterSelector {
     }
 }
 
+/// Share of the GPU's memory that may be in use when something is allocated.
+const MOST_MEMORY_PERCENT: u8 = 95;
+
 pub(super) fn instance() -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     // Validation layers are a developer's choice (WGPU_VALIDATION=1), not a side effect of a debug build.
     descriptor.flags = wgpu::InstanceFlags::empty();
+    // Where the driver tells how much memory is in use, an allocation fails before the system begins to swap.
+    descriptor.memory_budget_thresholds.for_resource_creation = Some(MOST_MEMORY_PERCENT);
     wgpu::Instance::new(descriptor.with_env())
 }
 

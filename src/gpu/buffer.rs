@@ -3,6 +3,9 @@
 use super::Gpu;
 use crate::{Error, Result};
 
+/// The largest buffer by which it is tried whether there is memory.
+const PROBE_BYTES: u64 = 256 << 20;
+
 /// A storage buffer. Cloning shares it; the memory is freed with the last clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Buffer {
@@ -68,6 +71,16 @@ impl Gpu {
             )));
         }
         self.buffer(label, size)
+    }
+
+    /// Fails where this many bytes cannot be allocated besides what is there.
+    pub(crate) fn has_room(&self, bytes: u64) -> Result<()> {
+        let most = self.caps().max_buffer_bytes.min(PROBE_BYTES);
+        let piece = |first: u64| self.buffer("memory that will be needed", (bytes - first).min(most));
+        let all: Vec<Buffer> = (0..bytes).step_by(most as usize).map(piece).collect::<Result<_>>()?;
+        drop(all);
+        self.wait_idle();
+        Ok(())
     }
 
     pub(super) fn allocate(&self, label: &'static str, size: u64, usage: wgpu::BufferUsages) -> Result<Buffer> {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::architecture;
 use crate::Result;
+use crate::experts::{ExpertBudget, ExpertPlan};
 use crate::weights::{Checkpoint, Format};
 
 /// A model's architecture, sizes and formats, as `moxel inspect` shows them.
@@ -47,6 +48,22 @@ pub struct ModelInfo {
     pub expert_bytes: u64,
     /// Bytes of the KV cache for each position, in f16.
     pub kv_bytes_per_token: u64,
+}
+
+/// What a budget gives the routed experts of a model; `None` for a dense one.
+///
+/// `max_binding_bytes` is the adapter's, see [`Caps`](crate::Caps); it decides how experts are grouped, not how many fit.
+/// `Auto` plans for all.
+///
+/// # Errors
+/// Whatever makes the checkpoint unusable, or fewer bytes than the least that works.
+pub fn expert_plan(checkpoint: &Checkpoint, budget: ExpertBudget, max_binding_bytes: u64) -> Result<Option<ExpertPlan>> {
+    let model = architecture(checkpoint)?;
+    let layers = model.expert_layers(checkpoint)?;
+    if layers.is_empty() {
+        return Ok(None);
+    }
+    ExpertPlan::new(&layers, model.dims().chosen, max_binding_bytes, budget).map(Some)
 }
 
 impl ModelInfo {

@@ -11,7 +11,7 @@ mod names;
 #[cfg(any(unix, windows))]
 mod roles;
 
-pub use info::ModelInfo;
+pub use info::{ModelInfo, expert_plan};
 pub(crate) use loader::Loader;
 #[cfg(any(unix, windows))]
 pub(crate) use roles::{Role, role};

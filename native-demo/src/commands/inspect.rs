@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use moxel::weights::Checkpoint;
-use moxel::{ModelInfo, Precision};
+use moxel::{ExpertPlan, ModelInfo, Precision};
 use serde::Serialize;
 
 use crate::args::Common;
@@ -12,12 +12,18 @@ use crate::model;
 use crate::output::{self, bytes, count};
 use crate::progress::bytes_bar;
 
+/// What every adapter binds: without opening one it is not known what the one at hand does.
+const WEBGPU_BINDING_BYTES: u64 = 128 << 20;
+
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
     #[serde(flatten)]
     info: ModelInfo,
     resident: Resident,
+    /// What the budget gives the experts, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expert_plan: Option<String>,
 }
 
 /// Memory that the model would take on the GPU.
@@ -34,6 +40,7 @@ pub fn run(common: &Common, path: &Path, json: bool, verify: bool) -> anyhow::Re
     let (source, entry) = location::open(common, path)?;
     let checkpoint = pollster::block_on(Checkpoint::open(source, &entry))?;
     let info = ModelInfo::new(&checkpoint)?;
+    let plan = moxel::expert_plan(&checkpoint, common.experts.expert_budget, WEBGPU_BINDING_BYTES)?;
     if verify {
         let bar = bytes_bar("verifying");
         bar.set_length(checkpoint.total_bytes());
@@ -47,13 +54,14 @@ pub fn run(common: &Common, path: &Path, json: bool, verify: bool) -> anyhow::Re
     // The cache's size is told for f16 elements.
     let widening = if options.precision == Precision::Exact { 2 } else { 1 };
     let kv_cache_bytes = widening * info.kv_bytes_per_token * context as u64;
-    let weight_bytes = info.weight_bytes;
+    let expert_bytes = plan.as_ref().map_or(info.expert_bytes, ExpertPlan::bytes);
+    let weight_bytes = info.weight_bytes - info.expert_bytes + expert_bytes;
     let resident = Resident { context, weight_bytes, kv_cache_bytes, total_bytes: weight_bytes + kv_cache_bytes };
-    let report = Report { info, resident };
+    let report = Report { info, resident, expert_plan: plan.map(|plan| plan.to_string()) };
     if json { output::show_json(&report) } else { Ok(output::show(&text(&report))?) }
 }
 
-fn text(Report { info, resident }: &Report) -> String {
+fn text(Report { info, resident, expert_plan }: &Report) -> String {
     let mut lines = vec![
         ("architecture", format!("{} ({})", info.architecture, info.container)),
         ("layers", format!("{}, hidden size {}", info.layers, info.hidden)),
@@ -81,5 +89,8 @@ fn text(Report { info, resident }: &Report) -> String {
             ),
         ),
     ]);
+    if let Some(plan) = expert_plan {
+        lines.push(("budget", plan.clone()));
+    }
     lines.iter().map(|(name, value)| format!("{name:<13}{value}\n")).collect()
 }
