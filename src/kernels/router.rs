@@ -3,7 +3,7 @@
 use super::{params, u32_of};
 use crate::gpu::{Dispatch, Recorder, Shader, Slice};
 
-params! { experts: u32, chosen: u32, stride: u32, score: u32, table_at: u32 }
+params! { experts: u32, chosen: u32, stride: u32, score: u32, table_at: u32, tokens: u32 }
 
 /// How the weight of a chosen expert follows from the router's logits. The choice itself is always the k highest logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,9 @@ pub(crate) enum RouterScore {
     /// Softmax over all logits: OLMoE.
     SoftmaxAll,
 }
+
+/// Tokens of a workgroup.
+const TOKENS: usize = 32;
 
 /// What a router chooses among, and how.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +63,7 @@ pub(crate) fn router(r: &mut Recorder, shape: &RouterShape, slices: &RouterSlice
             stride: u32_of(shape.stride),
             score,
             table_at: u32_of(shape.table_at),
+            tokens: u32_of(tokens),
         }
         .bytes(),
         bindings: vec![
@@ -69,7 +73,7 @@ pub(crate) fn router(r: &mut Recorder, shape: &RouterShape, slices: &RouterSlice
             (4, slices.slots.clone()),
             (5, slices.table.clone()),
         ],
-        groups: [u32_of(tokens), 1, 1],
+        groups: [u32_of(tokens.div_ceil(TOKENS)), 1, 1],
         weight_bytes: 0,
     });
 }
