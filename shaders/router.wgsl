@@ -1,6 +1,5 @@
 // The k highest of a row of router logits, highest first, lowest index first among equals, their weights, and where the
-// experts are. One lane per token, without workgroup memory: with barriers in its loop, a choice among eight experts took
-// 2.7 ms on lavapipe, which also lost half a megabyte of memory each time.
+// experts are. One lane per token.
 //
 // With `guarded` it raises the flag where a chosen expert is not on the GPU: all kernels behind it then do nothing, further
 // routers included.
@@ -42,6 +41,9 @@ fn passed_over() -> bool {
 fn main(@builtin(global_invocation_id) invocation: vec3<u32>) {
     let token = invocation.x;
     if token >= params.tokens || passed_over() { return; }
+    // Bounds that are not plain uniforms: lavapipe would compile the shader anew for each call, to unroll its loops.
+    let experts = min(params.experts, arrayLength(&logits));
+    let chosen = min(params.chosen, arrayLength(&ids));
     let row = token * params.stride;
     let to = token * params.chosen;
 
@@ -49,11 +51,11 @@ fn main(@builtin(global_invocation_id) invocation: vec3<u32>) {
     var sum_chosen = 0.0;
     var last_value = -LOWEST;
     var last = 0u;
-    for (var rank = 0u; rank < params.chosen; rank++) {
+    for (var rank = 0u; rank < chosen; rank++) {
         // The best of those that come after the last choice.
         var value = LOWEST;
-        var index = params.experts;
-        for (var e = 0u; e < params.experts; e++) {
+        var index = experts;
+        for (var e = 0u; e < experts; e++) {
             let v = logits[row + e];
             let behind = rank == 0u || v < last_value || (v == last_value && e > last);
             if behind && v > value {
@@ -62,7 +64,7 @@ fn main(@builtin(global_invocation_id) invocation: vec3<u32>) {
             }
         }
         // Logits that are all NaN choose nothing: any valid index keeps the next kernels in bounds.
-        index = min(index, params.experts - 1u);
+        index = min(index, experts - 1u);
         if rank == 0u { top = value; }
         sum_chosen += exp(value - top);
         ids[to + rank] = index;
@@ -74,12 +76,12 @@ fn main(@builtin(global_invocation_id) invocation: vec3<u32>) {
     var sum = sum_chosen;
     if params.score == SOFTMAX_ALL {
         sum = 0.0;
-        for (var e = 0u; e < params.experts; e++) {
+        for (var e = 0u; e < experts; e++) {
             sum += exp(logits[row + e] - top);
         }
     }
     var missing = false;
-    for (var rank = 0u; rank < params.chosen; rank++) {
+    for (var rank = 0u; rank < chosen; rank++) {
         let value = weights[to + rank];
         if params.score == SIGMOID {
             weights[to + rank] = 1.0 / (1.0 + exp(-value));
