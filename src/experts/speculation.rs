@@ -6,10 +6,10 @@ use super::slots::ExpertId;
 
 /// Most wasted bytes for each useful one.
 const MOST_WASTE: f64 = 0.25;
-/// Loads before the verdict counts.
-const TRIAL: f64 = 32.0;
-/// What a load counts for after each token.
-const MEMORY: f64 = 0.99;
+/// Loads that have turned out, before the verdict counts.
+const TRIAL: f64 = 64.0;
+/// What a load counts for after each further one: the verdict is of the latest two hundred, for fewer vary too much.
+const MEMORY: f64 = 0.995;
 /// Tokens that loading ahead rests for once it was found wasteful.
 const REST: u32 = 256;
 /// Stalled layers for each token below which there is nothing to gain.
@@ -50,23 +50,30 @@ impl Speculation {
     /// An expert is used: whether it was loaded ahead, and is used for the first time.
     pub(super) fn used(&mut self, id: ExpertId) -> bool {
         let ahead = self.pending.remove(&id);
-        self.useful += f64::from(u8::from(ahead));
+        if ahead {
+            self.turned_out(1.0, 0.0);
+        }
         ahead
     }
 
     /// An expert is evicted: whether it was loaded ahead, and in vain.
     pub(super) fn evicted(&mut self, id: ExpertId) -> bool {
         let ahead = self.pending.remove(&id);
-        self.wasted += f64::from(u8::from(ahead));
+        if ahead {
+            self.turned_out(0.0, 1.0);
+        }
         ahead
+    }
+
+    fn turned_out(&mut self, useful: f64, wasted: f64) {
+        self.useful = MEMORY * self.useful + useful;
+        self.wasted = MEMORY * self.wasted + wasted;
     }
 
     /// A token is through, after so many stalled layers.
     pub(super) fn token(&mut self, stalled: usize) {
         self.stalls = 0.9 * self.stalls + 0.1 * stalled as f64;
         self.rest = self.rest.saturating_sub(1);
-        self.useful *= MEMORY;
-        self.wasted *= MEMORY;
         if self.useful + self.wasted > TRIAL && self.wasted > MOST_WASTE * self.useful {
             self.rest = REST;
             (self.useful, self.wasted) = (0.0, 0.0);
@@ -97,7 +104,7 @@ mod tests {
         (0..100).for_each(|_| token(&mut good, 9));
         assert!(good.pays());
         let mut bad = Speculation::new(true, 4);
-        (0..4).for_each(|_| token(&mut bad, 5));
+        (0..8).for_each(|_| token(&mut bad, 5));
         assert!(!bad.pays());
         (0..REST).for_each(|_| bad.token(3));
         assert!(bad.pays());
