@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::chat_template::{ChatTemplate, Message};
 use crate::dims::Dims;
-use crate::experts::{ExpertOptions, ExpertPlan, ExpertStats, Experts, Pools, SyncCosts, allocate};
+use crate::experts::{ExpertOptions, ExpertPlan, ExpertStats, Experts, Pools, SyncCosts, Trace, allocate};
 use crate::gpu::Gpu;
 use crate::kernels::KernelChoice;
 use crate::kv_cache::KvCache;
@@ -228,6 +228,20 @@ impl Engine {
     /// What keeping experts on the GPU has cost so far, or `None` for a dense model.
     pub async fn expert_stats(&self) -> Option<ExpertStats> {
         if self.loaded.info.moe_layers.is_empty() { None } else { Some(self.loaded.experts.stats().await) }
+    }
+
+    /// Begins to record which experts every token chooses, in all sessions; what was recorded before is dropped. `model` is
+    /// what the trace calls the model.
+    ///
+    /// # Errors
+    /// The model has no experts.
+    pub async fn start_trace(&self, model: &str) -> Result<()> {
+        self.loaded.experts.start_trace(model, self.loaded.dims.chosen).await
+    }
+
+    /// Ends the recording and hands it out, or `None` where there is none.
+    pub async fn take_trace(&self) -> Option<Trace> {
+        self.loaded.experts.take_trace().await
     }
 
     /// Text to ids and back.

@@ -31,6 +31,12 @@
 //! tokens, and [`weights`] reads checkpoints. They can be used alone; [`ModelInfo`] says what a checkpoint holds without
 //! loading it.
 //!
+//! # Traces
+//!
+//! [`Engine::start_trace`] and [`Engine::take_trace`] record which experts each token chooses. [`replay`] tells what streaming
+//! would have cost on such a [`Trace`] at any budget, by the very code that decides in an engine, and what LRU and the best
+//! possible eviction would have: without a GPU, in milliseconds. A trace is a text file of JSON lines, described at [`Trace`].
+//!
 //! # Waiting
 //!
 //! Whatever waits for a file or the GPU is an `async` function that needs no particular executor. [`Gpu::open`],
@@ -81,6 +87,7 @@ pub use error::{Error, Result};
 pub use experts::{
     EvictionPolicy, ExpertBudget, ExpertOptions, ExpertPlan, ExpertStats, LayerStats, PrefillStats, StallTime, SyncMode,
 };
+pub use experts::{ReplayPolicy, ReplayResult, Trace, TraceLayer, TraceToken, replay};
 pub use generate::{CancelToken, FinishReason, GenerateOptions, Generation, Token};
 pub use gpu::{AdapterDescription, AdapterSelector, Caps, Gpu, GpuOptions, adapters};
 pub use models::{ModelInfo, expert_plan};

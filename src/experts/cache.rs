@@ -9,13 +9,13 @@ use async_lock::{Mutex, MutexGuard};
 use futures_util::stream::{self, StreamExt};
 use web_time::Instant;
 
-use super::foresight::Foresight;
 use super::index::ExpertLayer;
 use super::plan::ExpertPlan;
 use super::pools::Pools;
+use super::residency::Residency;
 use super::slots::{ExpertId, Slots};
-use super::speculation::Speculation;
 use super::stats::{ExpertStats, LayerStats};
+use super::trace::{Trace, TraceLayer};
 use super::usage::Usage;
 use super::{ExpertOptions, SyncMode};
 use crate::gpu::Gpu;
@@ -43,13 +43,10 @@ pub(crate) struct Experts {
 }
 
 struct State {
-    slots: Slots,
-    usage: Usage,
+    residency: Residency<Usage>,
     stats: ExpertStats,
-    speculation: Speculation,
-    foresight: Foresight,
-    /// Experts that a prompt needed in passing: the first to go.
-    passing: HashSet<ExpertId>,
+    /// What tokens chose, while somebody wants it recorded.
+    trace: Option<Trace>,
 }
 
 /// Why an expert is loaded.
@@ -104,9 +101,8 @@ impl Experts {
         let slots = Slots::new(&plan, experts);
         let complete = AtomicBool::new(slots.complete());
         let usage = Usage::new(options.policy, layers.len(), experts);
-        let speculation = Speculation::new(options.prefetch, layers.len());
-        let (foresight, passing) = (Foresight::default(), HashSet::new());
-        let state = Mutex::new(State { slots, usage, stats, speculation, foresight, passing });
+        let residency = Residency::new(slots, usage, layers.len(), options.prefetch);
+        let state = Mutex::new(State { residency, stats, trace: None });
         Self { checkpoint, layers, pools, plan, options, costs, complete, state }
     }
 
@@ -128,7 +124,7 @@ impl Experts {
     /// Waits until no other session uses the cache.
     pub(crate) async fn lock<'a>(&'a self, gpu: &'a Gpu) -> Cache<'a> {
         let mut state = self.state.lock().await;
-        state.slots.reclaim();
+        state.residency.reclaim();
         Cache { experts: self, gpu, state }
     }
 
@@ -152,12 +148,29 @@ impl Experts {
     pub(crate) async fn stats(&self) -> ExpertStats {
         self.state.lock().await.stats.derived()
     }
+
+    /// Begins to record the routing of every token, anew if it was being recorded.
+    ///
+    /// # Errors
+    /// There are no experts.
+    pub(crate) async fn start_trace(&self, model: &str, k: usize) -> Result<()> {
+        let of_layer =
+            |layer: &ExpertLayer| TraceLayer { layer: layer.layer, experts: layer.experts(), bytes: layer.record.content() };
+        let trace = Trace::new(model, k, self.layers.iter().map(of_layer).collect())?;
+        self.state.lock().await.trace = Some(trace);
+        Ok(())
+    }
+
+    /// Ends recording.
+    pub(crate) async fn take_trace(&self) -> Option<Trace> {
+        self.state.lock().await.trace.take()
+    }
 }
 
 impl Cache<'_> {
     /// Where an expert is, if it is on the GPU.
     pub(crate) fn slot(&self, id: ExpertId) -> Option<u32> {
-        self.state.slots.slot(id)
+        self.state.residency.slot(id)
     }
 
     /// The figures, for whoever caused them.
@@ -165,33 +178,18 @@ impl Cache<'_> {
         &mut self.state.stats
     }
 
-    /// Bytes that an expert of this layer takes on the GPU.
-    pub(crate) fn record_bytes(&self, layer: usize) -> u64 {
-        self.experts.layers[layer].record.content()
-    }
-
-    /// Slots that a layer shares with the others of its pool.
-    pub(crate) fn capacity(&self, layer: usize) -> usize {
-        self.state.slots.capacity(layer)
+    /// Experts of a layer that come in one turn of a prompt.
+    pub(crate) fn turn(&self, layer: usize) -> usize {
+        self.state.residency.turn(layer, self.experts.layers[layer].record.content())
     }
 
     /// What a layer chose for some tokens, `k` experts each: on this eviction decides.
     pub(crate) fn remember(&mut self, layer: usize, chosen: &[ExpertId], k: usize) {
-        let State { usage, stats, speculation, passing, .. } = &mut *self.state;
-        let experts: Vec<_> = chosen.iter().map(|id| id.expert).collect();
-        usage.chose(layer, &experts, k);
-        let own = &mut stats.layers[layer];
-        for &expert in &experts {
-            own.chosen[expert] += 1;
-        }
-        if chosen.len() == k {
-            let bytes = self.experts.layers[layer].record.content();
-            for id in chosen {
-                passing.remove(id);
-                if speculation.used(*id) {
-                    stats.speculative_useful_bytes += bytes;
-                }
-            }
+        let State { residency, stats, .. } = &mut *self.state;
+        let useful = residency.chose(layer, chosen, k);
+        stats.speculative_useful_bytes += useful as u64 * self.experts.layers[layer].record.content();
+        for id in chosen {
+            stats.layers[layer].chosen[id.expert] += 1;
         }
     }
 
@@ -205,20 +203,24 @@ impl Cache<'_> {
     }
 
     /// A single token is through all layers, after so many stalled ones.
-    pub(crate) fn token_done(&mut self, token: u32, chosen: &[ExpertId], stalled: usize) {
-        let layers = self.experts.layers.len();
-        let State { usage, stats, speculation, foresight, .. } = &mut *self.state;
-        usage.advance(1);
-        foresight.learn(token, layers, chosen);
-        speculation.token(stalled);
+    pub(crate) fn token_done(&mut self, token: u32, stalled: usize) {
+        let State { residency, stats, trace } = &mut *self.state;
+        let chosen = residency.token_done(token, stalled);
         stats.tokens += 1;
         stats.stalled_layers += stalled as u64;
+        if let Some(trace) = trace {
+            trace.extend(&[token], &[chosen], false);
+        }
     }
 
     /// Tokens of a prompt are through all layers.
-    pub(crate) fn prompt_done(&mut self, tokens: usize) {
-        self.state.usage.advance(tokens);
-        self.state.stats.prefill.tokens += tokens as u64;
+    pub(crate) fn prompt_done(&mut self, tokens: &[u32]) {
+        let State { residency, stats, trace } = &mut *self.state;
+        let chosen = residency.prompt_done(tokens);
+        stats.prefill.tokens += tokens.len() as u64;
+        if let Some(trace) = trace {
+            trace.extend(tokens, &chosen, true);
+        }
     }
 
     /// MoE layers that are submitted together, of a list that calls `dispatches` kernels.
@@ -233,7 +235,7 @@ impl Cache<'_> {
             SyncMode::Layer => 1,
             SyncMode::Auto => {
                 let SyncCosts { sync, skip } = self.experts.costs;
-                let skips = dispatches as f64 / layers as f64 * self.state.speculation.stalls() * skip;
+                let skips = dispatches as f64 / layers as f64 * self.state.residency.stalls() * skip;
                 let best = (2.0 * layers as f64 * sync / skips.max(1e-12)).sqrt().round().max(1.0);
                 if best < layers as f64 { best as usize } else { usize::MAX }
             }
@@ -245,13 +247,11 @@ impl Cache<'_> {
     /// # Errors
     /// As [`Cache::bring`].
     pub(crate) async fn foresee(&mut self, token: u32) -> Result<()> {
-        let State { slots, speculation, foresight, stats, .. } = &mut *self.state;
-        stats.prefetching = speculation.pays();
-        if !stats.prefetching {
-            return Ok(());
-        }
-        let expected = foresight.likely(token);
-        let absent: Vec<_> = expected.iter().copied().filter(|id| slots.slot(*id).is_none()).collect();
+        let State { residency, stats, .. } = &mut *self.state;
+        let expected = residency.foresee(token);
+        stats.prefetching = expected.is_some();
+        let Some(expected) = expected else { return Ok(()) };
+        let absent: Vec<_> = expected.iter().copied().filter(|id| residency.slot(*id).is_none()).collect();
         self.bring(&absent, &expected.into_iter().collect(), Why::Ahead).await?;
         Ok(())
     }
@@ -266,8 +266,8 @@ impl Cache<'_> {
             return Ok(0);
         }
         let result = self.fill(wanted, keep, why).await;
-        self.state.slots.reclaim();
-        if self.state.slots.complete() {
+        self.state.residency.reclaim();
+        if self.state.residency.complete() {
             self.experts.complete.store(true, Ordering::Release);
         }
         result
@@ -275,29 +275,22 @@ impl Cache<'_> {
 
     async fn fill(&mut self, wanted: &[ExpertId], keep: &HashSet<ExpertId>, why: Why) -> Result<u64> {
         let (experts, gpu) = (self.experts, self.gpu);
-        let State { slots, usage, stats, speculation, passing, .. } = &mut *self.state;
+        let State { residency, stats, .. } = &mut *self.state;
         let mut targets = Vec::with_capacity(wanted.len());
         for &id in wanted {
-            let may_go = |other| !keep.contains(&other) && !wanted.contains(&other);
-            let worth = |other| if passing.contains(&other) { f64::MIN } else { usage.worth(other, id.layer) };
-            let Some(taken) = slots.take(id, may_go, worth) else {
-                if slots.slot(id).is_some() || why == Why::Ahead {
+            let Some(placed) = residency.place(id, wanted, keep, why) else {
+                if residency.slot(id).is_some() || why == Why::Ahead {
                     continue;
                 }
                 return Err(Error::Gpu("all slots are taken by experts that one token uses".into()));
             };
-            passing.remove(&id);
-            if let Some(evicted) = taken.evicted {
+            if let Some(evicted) = placed.evicted {
                 experts.pools.publish(gpu, evicted.layer, evicted.expert, None);
-                if speculation.evicted(evicted) {
+                if placed.wasted {
                     stats.speculative_wasted_bytes += experts.layers[evicted.layer].record.content();
                 }
-                passing.remove(&evicted);
-                if why == Why::Prompt {
-                    passing.insert(id);
-                }
             }
-            targets.push((id, taken.slot, experts.layers[id.layer].tiles()));
+            targets.push((id, placed.slot, experts.layers[id.layer].tiles()));
         }
         let tiles = targets.iter().enumerate().flat_map(|(t, (id, _, tiles))| tiles.iter().map(move |tile| (t, *id, tile)));
         let reads = tiles
@@ -316,11 +309,8 @@ impl Cache<'_> {
             }
             left[t] -= 1;
             if left[t] == 0 {
-                slots.fill(id, slot);
+                residency.arrived(id, slot, why);
                 experts.pools.publish(gpu, id.layer, id.expert, Some(slot));
-                if why == Why::Ahead {
-                    speculation.loaded(id);
-                }
             }
             if why != Why::Prompt {
                 stats.stall_ms.read += read;

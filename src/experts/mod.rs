@@ -2,8 +2,8 @@
 //!
 //! [`record`] is an expert as bytes, [`index`] where the checkpoint has it, [`plan`] how many fit, [`pools`] their memory on
 //! the GPU, [`slots`] who is where, [`usage`] who should leave, [`foresight`] who will be asked for, [`speculation`] whether that
-//! is worth believing, [`cache`] brings them. None of them knows a
-//! session; `session` asks the cache for what a token chose.
+//! is worth believing, [`residency`] decides by these, [`cache`] brings what was decided. None of them knows a session; `session`
+//! asks the cache for what a token chose. [`trace`] is what tokens chose, in a file, and [`replay`] decides by it without a GPU.
 
 mod cache;
 mod foresight;
@@ -12,9 +12,12 @@ mod options;
 mod plan;
 mod pools;
 mod record;
+mod replay;
+mod residency;
 mod slots;
 mod speculation;
 mod stats;
+mod trace;
 mod usage;
 
 pub(crate) use cache::{Experts, SyncCosts, Why};
@@ -25,5 +28,7 @@ pub(crate) use plan::allocate;
 pub(crate) use pools::{ABSENT, Pools};
 #[cfg(any(unix, windows))]
 pub(crate) use record::Record;
+pub use replay::{ReplayPolicy, ReplayResult, replay};
 pub(crate) use slots::ExpertId;
 pub use stats::{ExpertStats, LayerStats, PrefillStats, StallTime};
+pub use trace::{Trace, TraceLayer, TraceToken};

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::ExpertBudget;
 use super::index::ExpertLayer;
-use super::record::Record;
+use super::record::{Place, Record};
 use crate::{Error, Result};
 
 /// How many of a model's routed experts have a place on the GPU. Its text says it in words.
@@ -24,6 +24,31 @@ pub(crate) struct PoolPlan {
     /// Counted among the MoE layers.
     pub(crate) layers: Range<usize>,
     pub(crate) slots: usize,
+}
+
+/// What a plan needs to know of a layer's experts.
+pub(super) trait Footprint {
+    /// Bytes that an expert takes on the GPU.
+    fn slot_bytes(&self) -> u64;
+    /// Of these, bytes of the largest array that a kernel binds.
+    fn largest_array(&self) -> u64;
+    /// Whether one slot suits both.
+    fn alike(&self, other: &Self) -> bool;
+}
+
+impl Footprint for Record {
+    fn slot_bytes(&self) -> u64 {
+        self.content()
+    }
+
+    fn largest_array(&self) -> u64 {
+        let arrays = |place: Place| (place.quants.end - place.quants.start).max(place.side.end - place.side.start);
+        self.places().into_iter().map(arrays).max().unwrap_or(0)
+    }
+
+    fn alike(&self, other: &Self) -> bool {
+        self == other
+    }
 }
 
 impl ExpertPlan {
@@ -61,15 +86,20 @@ impl ExpertPlan {
         Self::from_shapes(&shapes, chosen, max_binding, budget)
     }
 
-    fn from_shapes(layers: &[(&Record, usize)], chosen: usize, max_binding: u64, budget: ExpertBudget) -> Result<Self> {
-        let all: u64 = layers.iter().map(|(record, experts)| record.content() * *experts as u64).sum();
+    pub(super) fn from_shapes<F: Footprint>(
+        layers: &[(&F, usize)],
+        chosen: usize,
+        max_binding: u64,
+        budget: ExpertBudget,
+    ) -> Result<Self> {
+        let all: u64 = layers.iter().map(|(record, experts)| record.slot_bytes() * *experts as u64).sum();
         let share = match budget {
             ExpertBudget::Auto => 1.0,
             ExpertBudget::Percent(share) => (share / 100.0).min(1.0),
             ExpertBudget::Bytes(bytes) => (bytes as f64 / all.max(1) as f64).min(1.0),
         };
         let floor = |experts: usize| (chosen + 1).min(experts);
-        let least: u64 = layers.iter().map(|(record, experts)| record.content() * floor(*experts) as u64).sum();
+        let least: u64 = layers.iter().map(|(record, experts)| record.slot_bytes() * floor(*experts) as u64).sum();
         if let ExpertBudget::Bytes(bytes) = budget
             && bytes < least
         {
@@ -87,13 +117,13 @@ impl ExpertPlan {
                 (by_share as usize, (layers * floor(experts)).max(by_share as usize))
             };
             // As many layers as one binding holds; slots that more layers share are used better.
-            let array = record.places().iter().map(|p| (p.quants.end - p.quants.start).max(p.side.end - p.side.start)).max();
-            let fits = |layers: usize| slots(layers).1 as u64 * array.unwrap_or(0) <= max_binding;
-            let equal = layers[first..].iter().take_while(|layer| **layer == (record, experts)).count();
+            let array = record.largest_array();
+            let fits = |layers: usize| slots(layers).1 as u64 * array <= max_binding;
+            let equal = layers[first..].iter().take_while(|layer| layer.1 == experts && layer.0.alike(record)).count();
             let count = (1..=equal).take_while(|&count| count == 1 || fits(count)).last().unwrap_or(1);
             let (unraised, slots) = slots(count);
             pools.push(PoolPlan { layers: first..first + count, slots });
-            bytes += slots as u64 * record.content();
+            bytes += slots as u64 * record.slot_bytes();
             wanted += unraised;
             first += count;
         }

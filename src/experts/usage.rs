@@ -1,6 +1,7 @@
 //! What an expert's place on the GPU is worth: the memory of what was chosen, on which eviction decides.
 
 use super::EvictionPolicy;
+use super::residency::Worth;
 use super::slots::ExpertId;
 
 /// Tokens after which a choice counts half. Measured on 6,166 generated tokens of the demo MoE (chat, stories, code, changes
@@ -31,9 +32,10 @@ impl Usage {
         };
         Self { policy, layers, experts, worth: vec![worth; layers * experts], tokens: 0 }
     }
+}
 
-    /// `layer` chose these experts, `k` for each of some tokens, one after the other.
-    pub(crate) fn chose(&mut self, layer: usize, chosen: &[usize], k: usize) {
+impl Worth for Usage {
+    fn chose(&mut self, layer: usize, chosen: &[usize], k: usize) {
         let own = &mut self.worth[layer * self.experts..(layer + 1) * self.experts];
         let tokens = chosen.len() / k.max(1);
         match self.policy {
@@ -53,13 +55,12 @@ impl Usage {
         }
     }
 
-    /// Tokens are through all layers.
-    pub(crate) fn advance(&mut self, tokens: usize) {
+    fn advance(&mut self, tokens: usize) {
         self.tokens += tokens as u64;
     }
 
-    /// The higher, the longer it stays when `layer` needs a place: how often it is chosen, and how soon its layer comes.
-    pub(crate) fn worth(&self, id: ExpertId, layer: usize) -> f64 {
+    /// How often it is chosen, and how soon its layer comes.
+    fn worth(&self, id: ExpertId, layer: usize) -> f64 {
         let worth = self.worth[id.layer * self.experts + id.expert];
         match self.policy {
             EvictionPolicy::Lru => worth,

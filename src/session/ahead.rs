@@ -48,7 +48,7 @@ impl Session {
                 if end.is_some() {
                     continue;
                 }
-                cache.token_done(token, &used, stalled);
+                cache.token_done(token, stalled);
                 return Ok(report);
             }
             stalled += 1;

@@ -57,7 +57,7 @@ impl Session {
         let report = match mode {
             Mode::Resident => self.run_resident(&programs, tokens).await,
             Mode::Ahead => self.run_ahead(&programs, tokens[0]).await,
-            Mode::Turns => self.run_in_turns(&programs, tokens.len()).await,
+            Mode::Turns => self.run_in_turns(&programs, tokens).await,
         };
         self.keep(shape, programs);
         let report = report?;
@@ -80,9 +80,9 @@ impl Session {
             match tokens {
                 [token] => {
                     cache.stats().syncs += 1;
-                    cache.token_done(*token, &[], 0);
+                    cache.token_done(*token, 0);
                 }
-                _ => cache.prompt_done(tokens.len()),
+                _ => cache.prompt_done(tokens),
             }
         }
         Ok(report)

@@ -9,17 +9,13 @@ use super::run::Report;
 use crate::Result;
 use crate::experts::{ABSENT, ExpertId, Why};
 
-/// Bytes of experts that come in one turn.
-const TURN_BYTES: u64 = 32 << 20;
-/// The share of its pool that a turn may take: what tokens chose before the prompt stays.
-const TURN_SHARE: usize = 8;
 /// Bytes of uploads that may wait in the driver's memory for the GPU to come to them.
 const WAITING_BYTES: u64 = 64 << 20;
 
 impl Session {
-    /// Computes `tokens` tokens exactly as if every expert were on the GPU: an output of an expert is written to its own
+    /// Computes tokens exactly as if every expert were on the GPU: an output of an expert is written to its own
     /// place, so the order in which experts come changes nothing.
-    pub(super) async fn run_in_turns(&mut self, programs: &Programs, tokens: usize) -> Result<Report> {
+    pub(super) async fn run_in_turns(&mut self, programs: &Programs, tokens: &[u32]) -> Result<Report> {
         let engine = Arc::clone(&self.engine);
         let mut cache = engine.experts.lock(&engine.gpu).await;
         let mut begin = None;
@@ -40,8 +36,7 @@ impl Session {
                 self.announce(here.iter().map(|id| (*id, cache.slot(*id))));
                 self.submit(&[experts])?;
             }
-            let together = usize::try_from(TURN_BYTES / cache.record_bytes(layer).max(1)).unwrap_or(1).max(1);
-            for turn in missing.chunks(together.min(cache.capacity(layer).div_ceil(TURN_SHARE))) {
+            for turn in missing.chunks(cache.turn(layer)) {
                 waiting += cache.bring(turn, &HashSet::new(), Why::Prompt).await?;
                 self.announce(turn.iter().map(|id| (*id, cache.slot(*id))));
                 self.submit(&[experts, programs.report.whole()])?;
