@@ -138,6 +138,8 @@ pub enum Command {
     DemoModel(DemoModelArgs),
     /// Make a mixture of experts of any size with random weights, as a packed model, to measure streaming with
     Synth(SynthArgs),
+    /// Say what streaming experts would have cost on recorded traces, by policy and budget; needs no GPU
+    Replay(ReplayArgs),
 }
 
 #[derive(Args)]
@@ -196,6 +198,9 @@ pub struct ReportArgs {
     /// Say how many dispatches, submits, readbacks and bytes of weights a generated token took
     #[arg(long)]
     pub stats: bool,
+    /// Write which experts every token chose, for `moxel replay`
+    #[arg(long, value_name = "FILE")]
+    pub record_trace: Option<PathBuf>,
 }
 
 /// Sampling options with the same defaults in `generate` and `chat`.
@@ -333,6 +338,31 @@ pub struct SynthArgs {
     /// Where the random numbers start; the same seed gives the same model
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub seed: u64,
+}
+
+#[derive(Args)]
+pub struct ReplayArgs {
+    /// Traces that `--record-trace` wrote; the figures are of all of them together
+    #[arg(required = true, value_name = "FILE")]
+    pub traces: Vec<PathBuf>,
+    /// Shares of all experts that have a place on the GPU
+    #[arg(long, value_name = "10,25,50%", value_delimiter = ',', default_value = "25,37.5,50,75%", value_parser = share)]
+    pub budget: Vec<f64>,
+    /// Print a list of objects
+    #[arg(long)]
+    pub json: bool,
+    /// Draw hit rates over budgets
+    #[arg(long, value_name = "OUT.svg")]
+    pub svg: Option<PathBuf>,
+}
+
+/// A percentage with or without its sign.
+fn share(text: &str) -> Result<f64, String> {
+    let number = text.trim().trim_end_matches('%').trim_end();
+    match number.parse::<f64>() {
+        Ok(share) if share > 0.0 && share <= 100.0 => Ok(share),
+        _ => Err("give percentages above 0 and up to 100".into()),
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]

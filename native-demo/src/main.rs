@@ -2,6 +2,7 @@
 
 mod answer;
 mod args;
+mod chart;
 mod commands;
 mod demo_model;
 mod interactive;
@@ -11,6 +12,7 @@ mod output;
 mod progress;
 mod size;
 mod synth;
+mod trace_file;
 mod virtual_model;
 
 use std::process::ExitCode;
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => commands::bench::run(&common, &args),
         Command::DemoModel(args) => commands::demo_model::run(&args),
         Command::Synth(args) => commands::synth::run(&args),
+        Command::Replay(args) => commands::replay::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

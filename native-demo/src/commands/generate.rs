@@ -4,6 +4,7 @@ use moxel::Precision;
 
 use crate::answer::Answer;
 use crate::args::{Common, GenerateArgs};
+use crate::trace_file::TraceFile;
 use crate::{model, output};
 
 pub fn run(common: &Common, args: GenerateArgs) -> anyhow::Result<()> {
@@ -12,6 +13,7 @@ pub fn run(common: &Common, args: GenerateArgs) -> anyhow::Result<()> {
     let loaded = model::load(common, &args.model, Precision::Fast)?;
     let prompt = loaded.engine.tokenizer()?.encode(&args.prompt, true)?;
     let mut session = loaded.engine.session()?;
+    let trace = TraceFile::begin(&loaded.engine, &args.model, args.report.record_trace.as_deref())?;
     let generation = session.generate(&prompt, options)?;
     let answer =
         Answer::run(
@@ -20,5 +22,6 @@ pub fn run(common: &Common, args: GenerateArgs) -> anyhow::Result<()> {
             loaded.load_time,
             |text| if args.report.json { Ok(()) } else { output::show(text) },
         )?;
-    answer.report(&args.report, seed)
+    answer.report(&args.report, seed)?;
+    trace.write()
 }

@@ -8,4 +8,5 @@ pub mod generate;
 pub mod inspect;
 pub mod logits;
 pub mod pack;
+pub mod replay;
 pub mod synth;
