@@ -2,11 +2,17 @@
 
 mod common;
 
-use std::path::Path;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
+use common::http_server::Server;
 use common::{Expected, golden, gpu};
 use moxel::sampler::{Sampler, SamplingOptions};
-use moxel::{Engine, EngineOptions, EvictionPolicy, ExpertBudget, ExpertOptions, ExpertStats, Precision, Session, SyncMode};
+use moxel::weights::{self, Checkpoint};
+use moxel::{
+    Engine, EngineOptions, EvictionPolicy, ExpertBudget, ExpertOptions, ExpertStats, PackOptions, Precision, Session, SyncMode,
+};
+use pollster::block_on;
 
 const MODELS: [&str; 3] = ["scout", "maverick", "top2"];
 const BUDGETS: [f64; 5] = [100.0, 75.0, 50.0, 25.0, 0.01];
@@ -16,12 +22,29 @@ fn load(path: &Path, precision: Precision, prefill_chunk: usize, experts: Expert
     Engine::load_path(&gpu(), path, &options, &mut |_| {}).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
+/// The golden model of this name as a packed one.
+fn pack(name: &str) -> PathBuf {
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("streaming").join(name);
+    let _ = std::fs::remove_dir_all(&out);
+    std::fs::create_dir_all(out.parent().unwrap()).unwrap();
+    let (source, entry) = weights::open_path(&golden(name)).unwrap();
+    let checkpoint = block_on(Checkpoint::open(source, &entry)).unwrap();
+    block_on(moxel::pack(&checkpoint, &out, &PackOptions::default(), &mut |_| ControlFlow::Continue(()))).unwrap();
+    out
+}
+
+fn load_url(url: &str, prefill_chunk: usize, experts: ExpertOptions) -> Engine {
+    let options = EngineOptions { precision: Precision::Exact, prefill_chunk, experts, ..EngineOptions::default() };
+    let (source, entry) = block_on(weights::open(Path::new(url), None)).unwrap();
+    block_on(Engine::load(&gpu(), source, &entry, &options, &mut |_| {})).unwrap()
+}
+
 fn budget(percent: f64) -> ExpertOptions {
     ExpertOptions { budget: ExpertBudget::Percent(percent), ..ExpertOptions::default() }
 }
 
 fn stats(engine: &Engine) -> ExpertStats {
-    pollster::block_on(engine.expert_stats()).expect("a model with experts")
+    block_on(engine.expert_stats()).expect("a model with experts")
 }
 
 fn generate(session: &mut Session, prompt: &[u32], count: usize) -> Vec<u32> {
@@ -29,7 +52,7 @@ fn generate(session: &mut Session, prompt: &[u32], count: usize) -> Vec<u32> {
     let mut next = prompt.to_vec();
     (0..count)
         .map(|_| {
-            let id = pollster::block_on(session.next(&next, &mut sampler)).unwrap();
+            let id = block_on(session.next(&next, &mut sampler)).unwrap();
             next = vec![id];
             id
         })
@@ -44,14 +67,39 @@ const SINGLE: usize = 16;
 fn outputs(engine: &Engine, prompt: &[u32]) -> (Vec<u32>, Vec<u32>) {
     let bits = |logits: Vec<f32>| logits.into_iter().map(f32::to_bits).collect::<Vec<_>>();
     let mut session = engine.session().unwrap();
-    let mut all = bits(pollster::block_on(session.logits(prompt)).unwrap().logits);
+    let mut all = bits(block_on(session.logits(prompt)).unwrap().logits);
     session.rewind(prompt.len() - 1);
     let ids = generate(&mut session, &prompt[prompt.len() - 1..], SINGLE);
     session.rewind(0);
     for token in prompt.iter().take(SINGLE) {
-        all.extend(bits(pollster::block_on(session.logits(&[*token])).unwrap().logits));
+        all.extend(bits(block_on(session.logits(&[*token])).unwrap().logits));
     }
     (all, ids)
+}
+
+/// Packed or not, from a file or over HTTP: where experts come from changes nothing either.
+#[test]
+fn every_source_gives_the_same_bits() {
+    let server = Server::new();
+    for name in MODELS {
+        let packed = pack(name);
+        server.put_folder(&format!("/{name}"), &golden(name));
+        server.put_folder(&format!("/packed/{name}"), &packed);
+        let prompt = Expected::read(&golden(name).join("expected.safetensors")).ids("tokens");
+        let whole = outputs(&load(&golden(name), Precision::Exact, 7, ExpertOptions::default()), &prompt);
+        for percent in [100.0, 50.0, 0.01] {
+            let experts = budget(percent);
+            let engines = [
+                ("packed", load(&packed, Precision::Exact, 7, experts)),
+                ("over HTTP", load_url(&server.url(&format!("/{name}")), 7, experts)),
+                ("packed over HTTP", load_url(&server.url(&format!("/packed/{name}")), 7, experts)),
+            ];
+            for (source, engine) in &engines {
+                assert!(outputs(engine, &prompt) == whole, "{name} {source} at {percent} % differs");
+                assert!(percent == 100.0 || stats(engine).misses > 0, "{name} {source} at {percent} % never missed");
+            }
+        }
+    }
 }
 
 /// Runs a model with and without room for all of its experts.

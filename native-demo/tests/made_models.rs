@@ -154,4 +154,45 @@ fn the_demo_model_is_made_and_answers() {
     assert!(answer["text"].as_str().is_some_and(|text| text.contains("Paris")), "{answer}");
     assert_eq!(answer["finish_reason"], "stop");
     assert_eq!(answer["token_ids"], ask("50%")["token_ids"]);
+
+    streamed_logits_are_the_same_bits(&out, &conversations[0].ids, &folder);
+    streaming_costs_what_it_should(&out);
+}
+
+/// Prompt chunks and single tokens, at several budgets and in every way.
+fn streamed_logits_are_the_same_bits(model: &str, ids: &[u32], folder: &Path) {
+    let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+    let logits = |options: &[&str]| {
+        let out = folder.join("streamed.safetensors").display().to_string();
+        let common = ["logits", model, "--tokens", &ids.join(","), "--out", &out, "--context", "512"];
+        moxel(&[&common, options].concat()).ok();
+        fs::read(&out).expect("logits")
+    };
+    let generated = |options: &[&str]| {
+        let common = ["generate", model, "--prompt", "Once", "--max-tokens", "40", "--context", "512", "--json"];
+        moxel(&[&common, options].concat()).json()["token_ids"].clone()
+    };
+    let (whole, text) = (logits(&[]), generated(&["--precision", "exact"]));
+    for options in
+        [&["--expert-budget", "75%"][..], &["--expert-budget", "37.5%", "--policy", "lru"], &["--expert-budget", "25%"]]
+    {
+        assert!(logits(options) == whole, "{options:?} changes logits");
+        assert_eq!(generated(&[options, &["--precision", "exact"]].concat()), text, "{options:?}");
+    }
+}
+
+/// A token that lacks nothing is one submission; one that does, one more for each layer that lacks an expert.
+fn streaming_costs_what_it_should(model: &str) {
+    let chat = |options: &[&str]| {
+        let common = ["chat", model, "--message", "Tell me a story about the sea.", "--max-tokens", "200", "--seed", "1"];
+        moxel(&[&common, options, &["--context", "512", "--json"]].concat()).json()["stats"].clone()
+    };
+    let number = |stats: &Value, key: &str| stats["experts"][key].as_f64().unwrap_or_else(|| panic!("{key}: {stats}"));
+    let streamed = chat(&["--expert-budget", "50%", "--sync", "token"]);
+    let (stalls, syncs) = (number(&streamed, "stalled_layers_per_token"), number(&streamed, "syncs_per_token"));
+    assert!(stalls > 0.5 && syncs <= 1.0 + 1.1 * stalls, "{stalls} stalls, {syncs} synchronisations for each token");
+    let (useful, wasted) = (number(&streamed, "speculative_useful_bytes"), number(&streamed, "speculative_wasted_bytes"));
+    assert!(wasted <= 0.25 * useful || streamed["experts"]["prefetching"] == false, "{useful} useful, {wasted} wasted");
+    let whole = chat(&["--expert-budget", "100%"]);
+    assert_eq!((number(&whole, "misses"), whole["submits_per_token"].as_f64()), (0.0, Some(1.0)));
 }
