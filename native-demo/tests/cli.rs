@@ -57,7 +57,8 @@ fn generate_keeps_its_contract() {
     let answer = moxel(&[&arguments[..], &["--json"]].concat()).json();
     keys(&answer, &["text", "token_ids", "prompt_tokens", "completion_tokens", "finish_reason", "timings", "stats", "seed"]);
     keys(&answer["timings"], &["load_ms", "prompt_ms", "prompt_per_second", "predicted_ms", "predicted_per_second"]);
-    keys(&answer["stats"], &["dispatches_per_token", "submits_per_token", "readbacks_per_token", "weight_bytes_per_token"]);
+    let counts = ["dispatches_per_token", "submits_per_token", "readbacks_per_token", "weight_bytes_per_token", "experts"];
+    keys(&answer["stats"], &counts);
     assert_eq!(answer["prompt_tokens"], 5);
     assert_eq!(answer["completion_tokens"], 24);
     assert_eq!(answer["token_ids"].as_array().map(Vec::len), Some(24));
@@ -68,7 +69,7 @@ fn generate_keeps_its_contract() {
 
     let plain = moxel(&[&arguments[..], &["--stats"]].concat()).ok();
     assert_eq!(plain.stdout, format!("{}\n", answer["text"].as_str().expect("text")));
-    for word in ["adapter:", "load", "prompt 5 tokens", "generated 24 tokens", "1 submits"] {
+    for word in ["adapter:", "load", "prompt 5 tokens", "generated 24 tokens", "1.00 submits"] {
         assert!(plain.stderr.contains(word), "{word}: {}", plain.stderr);
     }
 }
