@@ -6,6 +6,9 @@ mod spoken;
 #[path = "../examples/hello.rs"]
 #[allow(dead_code, reason = "main is for the example")]
 mod hello;
+#[path = "../examples/own_source.rs"]
+#[allow(dead_code, reason = "main is for the example")]
+mod own_source;
 #[path = "../examples/shared_device.rs"]
 #[allow(dead_code, reason = "main is for the example")]
 mod shared_device;
@@ -32,4 +35,11 @@ fn hello_says_what_is_missing() {
 fn a_renderer_and_a_model_share_a_device() {
     let (frames, tokens) = shared_device::run(&model("a_renderer_and_a_model_share_a_device")).expect("both work");
     assert!(frames > 1 && tokens == 32, "{frames} frames, {tokens} tokens");
+}
+
+#[test]
+fn experts_come_from_a_source_of_ones_own() {
+    let model = model("experts_come_from_a_source_of_ones_own");
+    let figures = own_source::run(&model, moxel::ExpertBudget::Percent(50.0), 1000.0).expect("an answer");
+    assert!(figures.contains("50 %") && figures.contains("stalled layers"), "{figures}");
 }
