@@ -37,6 +37,32 @@
 //! would have cost on such a [`Trace`] at any budget, by the very code that decides in an engine, and what LRU and the best
 //! possible eviction would have: without a GPU, in milliseconds. A trace is a text file of JSON lines, described at [`Trace`].
 //!
+//! # Models larger than the GPU
+//!
+//! [`ExpertOptions`] bound the GPU memory that routed experts may take; the others are read when a token chooses them, and
+//! the output is the same to the last bit. [`Engine::expert_plan`] says how many have a place, [`Engine::expert_stats`] what
+//! streaming has cost, and [`Engine::start_trace`] records what was chosen, for [`replay`](fn@replay).
+//!
+//! ```no_run
+//! use moxel::{Engine, EngineOptions, ExpertBudget, ExpertOptions, Gpu, GpuOptions};
+//!
+//! # fn main() -> moxel::Result<()> {
+//! let gpu = Gpu::open(&GpuOptions::default())?;
+//! let experts = ExpertOptions { budget: ExpertBudget::Percent(50.0), ..ExpertOptions::default() };
+//! let options = EngineOptions { experts, ..EngineOptions::default() };
+//! let engine = Engine::load_path(&gpu, "models/demo-moe".as_ref(), &options, &mut |_| {})?;
+//! println!("{}", engine.expert_plan().expect("a mixture of experts"));
+//! // ... talk with it, and then:
+//! let stats = pollster::block_on(engine.expert_stats()).expect("a mixture of experts");
+//! println!("{:.0} % hits, {} bytes per token", 100.0 * stats.hit_rate, stats.demand_bytes_per_token);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Experts come from wherever the model does. [`weights::WeightSource`] is two functions, the size of a file and a range of its
+//! bytes; `examples/own_source.rs` has one of its own. A source hands out futures, several of which are waited for at once: one
+//! that blocks makes the others wait. Sessions of an engine share its experts; a token of one holds them until it is computed.
+//!
 //! # Waiting
 //!
 //! Whatever waits for a file or the GPU is an `async` function that needs no particular executor. [`Gpu::open`],
