@@ -24,10 +24,12 @@ impl Session {
         let (mut used, mut stalled) = (Vec::new(), 0);
         // Routers that have run; the list goes on before the experts of the last of them.
         let mut routed = 0_usize;
+        // Whoever was here last may have left in the middle. A write costs as much as some kernels: only where it is needed.
+        self.lower_flag();
         loop {
-            self.lower_flag();
             let to = routed.saturating_add(window);
-            let (fresh, end) = if to > layers { (routed..layers, None) } else { (routed..to, Some(2 * (to - 1))) };
+            // What follows the last router is short enough to be run ahead of it.
+            let (fresh, end) = if to >= layers { (routed..layers, None) } else { (routed..to, Some(2 * (to - 1))) };
             let begin = routed.checked_sub(1).map(|layer| 2 * layer);
             self.submit(&[programs.work.between(begin, end), programs.report.whole()])?;
             let report = self.report(programs).await?;
@@ -54,6 +56,7 @@ impl Session {
             stalled += 1;
             let keep: HashSet<ExpertId> = used.iter().copied().collect();
             cache.bring(&missing, &keep, Why::Chosen).await?;
+            self.lower_flag();
             self.tell_slots(programs, &report, routed - 1, |id| cache.slot(id));
         }
     }
