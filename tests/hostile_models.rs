@@ -101,7 +101,7 @@ fn refuse(case: &str, key: &str, value: Value, named: &[&str]) {
 fn errors_name_the_culprit() {
     refuse("scout", "model_type", json!("mamba"), &["config.json", "model_type", "mamba", "llama4"]);
     refuse("scout", "hidden_act", json!("gelu"), &["hidden_act", "gelu", "silu"]);
-    refuse("scout", "num_local_experts", json!(6), &["router", "[5, 96]", "[6, 96]"]);
+    refuse("scout", "num_local_experts", json!(6), &["experts", "[5, 96, 48]", "[6, 96, 48]"]);
     refuse("scout", "num_experts_per_tok", json!(9), &["num_experts_per_tok", "9 of 5"]);
     refuse("scout", "head_dim", json!(18), &["head_dim", "18"]);
     refuse("scout", "sliding_window", json!(128), &["config.json", "sliding_window"]);
