@@ -41,6 +41,8 @@ pub struct EngineOptions {
     pub experts: ExpertOptions,
 }
 
+/// The most tokens of a prompt that are computed together.
+const MOST_CHUNK: usize = 512;
 /// Context of sessions unless asked for otherwise: a long one costs memory whether it is used or not.
 const DEFAULT_CONTEXT: usize = 4096;
 
@@ -164,7 +166,7 @@ impl Engine {
             precision: options.precision,
             choice,
             experts,
-            prefill_chunk: options.prefill_chunk.clamp(1, 512),
+            prefill_chunk: options.prefill_chunk.clamp(1, MOST_CHUNK),
             info,
             tokenizer,
             template,
@@ -265,7 +267,7 @@ impl Engine {
 /// Bytes of GPU memory that a session takes: its KV cache, and an estimate of the buffers that it works in.
 fn session_bytes(info: &ModelInfo, context: usize, options: &EngineOptions) -> u64 {
     let widening = if options.precision == Precision::Exact { 2 } else { 1 };
-    let rows = options.prefill_chunk * (32 * info.hidden + 4 * info.vocab);
+    let rows = options.prefill_chunk.clamp(1, MOST_CHUNK) * (32 * info.hidden + 4 * info.vocab);
     widening * info.kv_bytes_per_token * context as u64 + rows as u64
 }
 

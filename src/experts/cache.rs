@@ -245,15 +245,26 @@ impl Cache<'_> {
     /// Loads what a token is going to choose for all that is known, if loading ahead pays.
     ///
     /// # Errors
-    /// As [`Cache::bring`].
+    /// The device failed. That an expert could not be read is an error only for whoever really needs it.
     pub(crate) async fn foresee(&mut self, token: u32) -> Result<()> {
         let State { residency, stats, .. } = &mut *self.state;
         let expected = residency.foresee(token);
         stats.prefetching = expected.is_some();
         let Some(expected) = expected else { return Ok(()) };
         let absent: Vec<_> = expected.iter().copied().filter(|id| residency.slot(*id).is_none()).collect();
-        self.bring(&absent, &expected.into_iter().collect(), Why::Ahead).await?;
-        Ok(())
+        let keep = expected.into_iter().collect();
+        let mut waiting = 0;
+        for id in absent {
+            if waiting > FLUSH_BYTES {
+                self.gpu.flush();
+                waiting = 0;
+            }
+            match self.bring(&[id], &keep, Why::Ahead).await {
+                Ok(bytes) => waiting += bytes,
+                Err(_) => break,
+            }
+        }
+        self.gpu.check()
     }
 
     /// Loads experts that are missing, evicting any but `keep` and themselves. What is submitted later finds them. Returns
@@ -312,7 +323,7 @@ impl Cache<'_> {
                 residency.arrived(id, slot, why);
                 experts.pools.publish(gpu, id.layer, id.expert, Some(slot));
             }
-            if why != Why::Prompt {
+            if matches!(why, Why::Chosen | Why::Ahead) {
                 stats.stall_ms.read += read;
                 stats.stall_ms.upload += milliseconds(begin);
             }

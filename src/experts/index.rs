@@ -73,7 +73,7 @@ impl ExpertLayer {
     pub(crate) fn packed(
         layer: usize,
         experts: usize,
-        packed: &PackedLayer,
+        packed: (&PackedLayer, usize),
         gate_up: (usize, usize),
         down: (usize, usize),
     ) -> Result<Self> {
@@ -84,6 +84,11 @@ impl ExpertLayer {
             }
             Ok(matrices.iter().map(|m| Layout::new(m.dtype, m.rows, m.cols)).collect())
         };
+        let (packed, count) = packed;
+        if count != experts {
+            let name = format!("the packed experts of layer {layer}");
+            return Err(tensor_error(&name, format!("are {count}, the configuration says {experts}")));
+        }
         let record = Record { gate_up: layouts(&packed.gate_up, gate_up)?, down: layouts(&packed.down, down)? };
         Ok(Self { layer, record, source: Source::Packed { experts } })
     }

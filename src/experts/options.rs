@@ -12,7 +12,7 @@ pub struct ExpertOptions {
     pub budget: ExpertBudget,
     /// Which expert leaves when another one needs its place.
     pub policy: EvictionPolicy,
-    /// Load experts that are likely to be chosen soon together with those that were chosen.
+    /// Load what a token is likely to choose, from what it chose when it was seen before, before its first layer.
     pub prefetch: bool,
     /// How far the GPU runs ahead of the CPU while a chosen expert may be missing.
     pub sync: SyncMode,

@@ -93,11 +93,6 @@ impl ExpertPlan {
         budget: ExpertBudget,
     ) -> Result<Self> {
         let all: u64 = layers.iter().map(|(record, experts)| record.slot_bytes() * *experts as u64).sum();
-        let share = match budget {
-            ExpertBudget::Auto => 1.0,
-            ExpertBudget::Percent(share) => (share / 100.0).min(1.0),
-            ExpertBudget::Bytes(bytes) => (bytes as f64 / all.max(1) as f64).min(1.0),
-        };
         let floor = |experts: usize| (chosen + 1).min(experts);
         let least: u64 = layers.iter().map(|(record, experts)| record.slot_bytes() * floor(*experts) as u64).sum();
         if let ExpertBudget::Bytes(bytes) = budget
@@ -111,10 +106,18 @@ impl ExpertPlan {
         let mut first = 0;
         while let Some(&(record, experts)) = layers.get(first) {
             let slots = |layers: usize| {
-                let by_share = share * (layers * experts) as f64;
-                // Percents round to the nearest, bytes must not be exceeded.
-                let by_share = if matches!(budget, ExpertBudget::Bytes(_)) { by_share.floor() } else { by_share.round() };
-                (by_share as usize, (layers * floor(experts)).max(by_share as usize))
+                let experts_here = layers * experts;
+                let by_share = match budget {
+                    ExpertBudget::Auto => experts_here,
+                    ExpertBudget::Percent(share) => (share / 100.0 * experts_here as f64).round() as usize,
+                    // Exact: bytes must neither be exceeded nor given away by rounding.
+                    ExpertBudget::Bytes(bytes) => {
+                        let share = u128::from(bytes) * experts_here as u128 / u128::from(all.max(1));
+                        usize::try_from(share).unwrap_or(usize::MAX)
+                    }
+                };
+                let by_share = by_share.min(experts_here);
+                (by_share, (layers * floor(experts)).max(by_share))
             };
             // As many layers as one binding holds; slots that more layers share are used better.
             let array = record.largest_array();
@@ -213,6 +216,8 @@ mod tests {
         for bytes in [least, least + 1, 3 * least - 1, 1 << 40] {
             let plan = plan(&layers, 1, 1 << 30, ExpertBudget::Bytes(bytes)).unwrap();
             assert!(plan.bytes <= bytes && plan.slots() <= 32);
+            let again = self::plan(&layers, 1, 1 << 30, ExpertBudget::Bytes(plan.bytes)).unwrap();
+            assert_eq!(again.slots(), plan.slots(), "what a plan takes is enough for it");
         }
     }
 

@@ -139,8 +139,8 @@ impl<W: Worth> Residency<W> {
         let Self { slots, usage, passing, expected, .. } = self;
         let may_go = |other| !keep.contains(&other) && !wanted.contains(&other);
         let worth = |other: ExpertId| match other {
-            _ if passing.contains(&other) => f64::MIN,
             _ if other.layer > id.layer && expected.contains(&other) => f64::MAX,
+            _ if passing.contains(&other) => f64::MIN,
             _ => usage.worth(other, id.layer),
         };
         let Taken { slot, evicted } = slots.take(id, may_go, worth)?;

@@ -35,7 +35,8 @@ pub struct ExpertStats {
     pub speculative_useful_bytes: u64,
     /// Bytes uploaded ahead and evicted without having been used.
     pub speculative_wasted_bytes: u64,
-    /// Whether experts are loaded ahead at present: off by option, or because too much was wasted.
+    /// Whether experts were loaded ahead for the last token: not so by option, where too much was wasted, or where hardly a
+    /// layer stalls.
     pub prefetching: bool,
     /// Milliseconds that generation stood still because of missing experts, by cause.
     pub stall_ms: StallTime,
@@ -52,8 +53,6 @@ pub struct StallTime {
     pub read: f64,
     /// Copying to the GPU.
     pub upload: f64,
-    /// Waiting for the GPU to come to the missing expert, and skipping what followed it.
-    pub sync: f64,
 }
 
 /// Experts streamed for prompts.

@@ -1,4 +1,4 @@
-//! The Mixture-of-Experts feed-forward layer: routing never leaves the GPU.
+//! The Mixture-of-Experts feed-forward layer: the experts' kernels read what the router wrote.
 
 use super::{Linear, Mlp, Norm, Pass, RoutingLayout};
 use crate::kernels::{GroupSlices, Pairs, RouterScore, RouterShape, RouterSlices, combine, max_tiles, moe_group, router, swiglu};

@@ -236,7 +236,7 @@ impl Llama4 {
     fn expert_layer(&self, checkpoint: &Checkpoint, l: usize) -> Result<ExpertLayer> {
         let (names, Dims { hidden, experts, .. }, inner) = (self.names, self.dims, self.expert_inner);
         if let Some(packed) = checkpoint.packed_experts(l) {
-            return ExpertLayer::packed(l, experts, packed, (2 * inner, hidden), (hidden, inner));
+            return ExpertLayer::packed(l, experts, (packed, checkpoint.expert_records(l)), (2 * inner, hidden), (hidden, inner));
         }
         let stack = |name: &str, shape, transposed| Piece::stack(checkpoint, name, experts, shape, transposed);
         let one_each = |pieces: Vec<Piece>| pieces.into_iter().map(|piece| vec![piece]).collect();

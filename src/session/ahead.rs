@@ -37,11 +37,13 @@ impl Session {
             let mut missing = Vec::new();
             for layer in fresh {
                 routed = layer + 1;
-                let chosen = report.choices(layer);
+                let chosen = report.choices(layer)?;
                 cache.remember(layer, &chosen, k);
                 missing = chosen.iter().copied().filter(|id| cache.slot(*id).is_none()).collect();
                 used.extend(chosen);
                 cache.count(layer, k - missing.len(), missing.len());
+                // Logits that are no numbers choose one expert k times.
+                missing.dedup();
                 if !missing.is_empty() {
                     break;
                 }
@@ -57,7 +59,8 @@ impl Session {
             let keep: HashSet<ExpertId> = used.iter().copied().collect();
             cache.bring(&missing, &keep, Why::Chosen).await?;
             self.lower_flag();
-            self.tell_slots(programs, &report, routed - 1, |id| cache.slot(id));
+            let slots: Vec<u32> = report.choices(routed - 1)?.into_iter().map(|id| cache.slot(id).unwrap_or(ABSENT)).collect();
+            self.tell_slots(programs, routed - 1, &slots);
         }
     }
 
@@ -69,10 +72,9 @@ impl Session {
     }
 
     /// Writes what the layer's router would have found in the table now.
-    fn tell_slots(&self, programs: &Programs, report: &Report, layer: usize, slot: impl Fn(ExpertId) -> Option<u32>) {
+    fn tell_slots(&self, programs: &Programs, layer: usize, slots: &[u32]) {
         let Some(moe) = &self.scratch.moe else { return };
-        let [.., slots] = moe.routing(&programs.routing, layer);
-        let words: Vec<u32> = report.choices(layer).into_iter().map(|id| slot(id).unwrap_or(ABSENT)).collect();
-        self.engine.gpu.write_slice(&slots, 0, bytemuck::cast_slice(&words));
+        let [.., told] = moe.routing(&programs.routing, layer);
+        self.engine.gpu.write_slice(&told, 0, bytemuck::cast_slice(slots));
     }
 }

@@ -40,7 +40,7 @@ pub struct Counters {
     pub submits: u64,
     /// Waits for data from the GPU.
     pub readbacks: u64,
-    /// Bytes of weights that the kernel calls read.
+    /// Bytes of weights that the kernel calls read, those that were skipped or repeated because of a missing expert included.
     pub weight_bytes: u64,
 }
 
@@ -119,7 +119,7 @@ impl Session {
     }
 
     /// Appends tokens and returns the one that the sampler chooses to follow them. It is not appended: give it to the next
-    /// call. A single token is one submission and one read-back.
+    /// call. A single token is one submission and one read-back, and some more where experts have to be loaded.
     ///
     /// # Errors
     /// As [`Session::prefill`], no token at all, or logits that are not numbers.

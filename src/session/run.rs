@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use super::programs::{Mode, Programs, Tail};
 use super::{Counters, Session};
-use crate::Result;
 use crate::experts::ExpertId;
 use crate::gpu::Stretch;
 use crate::layers::RoutingLayout;
+use crate::{Error, Result};
 
 /// What came back from a pass.
 pub(super) struct Report {
     words: Vec<u32>,
     routing: RoutingLayout,
+    /// Experts in a layer.
+    experts: usize,
 }
 
 impl Report {
@@ -33,9 +35,16 @@ impl Report {
         self.words.get(self.routing.words()..).unwrap_or_default()
     }
 
-    /// The same experts with their layer.
-    pub(super) fn choices(&self, layer: usize) -> Vec<ExpertId> {
-        self.ids(layer).iter().map(|&expert| ExpertId { layer, expert: expert as usize }).collect()
+    /// The same experts with their layer, of a layer that the pass has come to.
+    ///
+    /// # Errors
+    /// An id that is none: the shader limits them, but what a driver makes of it must not be trusted with an index.
+    pub(super) fn choices(&self, layer: usize) -> Result<Vec<ExpertId>> {
+        let checked = |&id: &u32| match id as usize {
+            expert if expert < self.experts => Ok(ExpertId { layer, expert }),
+            _ => Err(Error::Gpu(format!("the GPU chose expert {id} of {}; its driver may be at fault", self.experts))),
+        };
+        self.ids(layer).iter().map(checked).collect()
     }
 }
 
@@ -72,7 +81,7 @@ impl Session {
         if engine.dims.moe_layers > 0 {
             let mut cache = engine.experts.lock(&engine.gpu).await;
             for layer in 0..engine.dims.moe_layers {
-                cache.remember(layer, &report.choices(layer), engine.dims.chosen);
+                cache.remember(layer, &report.choices(layer)?, engine.dims.chosen);
                 if tokens.len() == 1 {
                     cache.count(layer, engine.dims.chosen, 0);
                 }
@@ -100,7 +109,7 @@ impl Session {
     /// Waits for what the report's copies brought.
     pub(super) async fn report(&mut self, programs: &Programs) -> Result<Report> {
         let words = self.read(programs.routing.words() + programs.result).await?;
-        Ok(Report { words, routing: programs.routing })
+        Ok(Report { words, routing: programs.routing, experts: self.engine.dims.experts })
     }
 
     pub(super) async fn read(&mut self, words: usize) -> Result<Vec<u32>> {

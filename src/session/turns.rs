@@ -21,7 +21,7 @@ impl Session {
         let mut begin = None;
         for layer in 0..engine.dims.moe_layers {
             self.submit(&[programs.work.between(begin, Some(2 * layer)), programs.report.whole()])?;
-            let mut wanted = self.report(programs).await?.choices(layer);
+            let mut wanted = self.report(programs).await?.choices(layer)?;
             let mut waiting = 0;
             cache.remember(layer, &wanted, engine.dims.chosen);
             wanted.sort_unstable();

@@ -131,6 +131,12 @@ impl Checkpoint {
         self.opened.packed.as_ref()?.experts.get(&layer).map(|experts| &experts.layer)
     }
 
+    /// How many packed experts layer `layer` has.
+    pub fn expert_records(&self, layer: usize) -> usize {
+        let layer = self.opened.packed.as_ref().and_then(|packed| packed.experts.get(&layer));
+        layer.map_or(0, |experts| experts.records.len())
+    }
+
     /// Where the record of a packed expert lies.
     ///
     /// # Errors
