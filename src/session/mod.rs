@@ -26,6 +26,8 @@ pub struct Session {
     kv: KvCache,
     /// Where results are copied for reading back: the routing of all layers, then what was asked for.
     staging: Buffer,
+    /// A read-back was begun and dropped before it was answered.
+    unread: bool,
     programs: ProgramCache,
     tokens: Vec<u32>,
     counters: Counters,
@@ -74,7 +76,7 @@ impl Session {
         let routing = RoutingLayout::new(dims, engine.prefill_chunk).words();
         let staging = gpu.staging(4 * (routing + rows * dims.vocab) as u64)?;
         let programs = ProgramCache::default();
-        Ok(Self { scratch, kv, staging, programs, tokens: Vec::new(), counters: Counters::default(), engine })
+        Ok(Self { scratch, kv, staging, unread: false, programs, tokens: Vec::new(), counters: Counters::default(), engine })
     }
 
     /// The tokens that the cache holds, in order.

@@ -53,6 +53,10 @@ impl Session {
     ///
     /// Dropped while it waits, or after an error, the timeline is as it was.
     pub(super) async fn run(&mut self, tokens: &[u32], tail: Tail) -> Result<Report> {
+        if self.unread {
+            // A read that nobody waited for: wgpu would map the buffer for it as soon as that work is done, not the next.
+            self.read(1).await?;
+        }
         let mut step = vec![self.tokens.len() as u32];
         step.extend_from_slice(tokens);
         self.engine.gpu.write(self.scratch.step.buffer(), 0, bytemuck::cast_slice(&step));
@@ -114,6 +118,9 @@ impl Session {
 
     pub(super) async fn read(&mut self, words: usize) -> Result<Vec<u32>> {
         self.counters.readbacks += 1;
-        Ok(bytemuck::pod_collect_to_vec(&self.engine.gpu.read(&self.staging, 4 * words as u64).await?))
+        self.unread = true;
+        let bytes = self.engine.gpu.read(&self.staging, 4 * words as u64).await;
+        self.unread = false;
+        Ok(bytemuck::pod_collect_to_vec(&bytes?))
     }
 }
