@@ -253,15 +253,13 @@ impl Cache<'_> {
         let Some(expected) = expected else { return Ok(()) };
         let absent: Vec<_> = expected.iter().copied().filter(|id| residency.slot(*id).is_none()).collect();
         let keep = expected.into_iter().collect();
-        let mut waiting = 0;
-        for id in absent {
-            if waiting > FLUSH_BYTES {
+        let largest = self.experts.layers.iter().map(|layer| layer.record.bytes()).max().unwrap_or(1);
+        for (i, some) in absent.chunks((FLUSH_BYTES / largest.max(1)).max(1) as usize).enumerate() {
+            if i > 0 {
                 self.gpu.flush();
-                waiting = 0;
             }
-            match self.bring(&[id], &keep, Why::Ahead).await {
-                Ok(bytes) => waiting += bytes,
-                Err(_) => break,
+            if self.bring(some, &keep, Why::Ahead).await.is_err() {
+                break;
             }
         }
         self.gpu.check()
@@ -339,6 +337,6 @@ impl Cache<'_> {
 }
 
 /// Since `begin`.
-pub(crate) fn milliseconds(begin: Instant) -> f64 {
+fn milliseconds(begin: Instant) -> f64 {
     begin.elapsed().as_secs_f64() * 1e3
 }
