@@ -85,12 +85,7 @@ elif [ -z "$model" ]; then
   options=(--expert-budget 50%)
   # It is a little worse than its parent, and wanders less when it is told to be brief.
   brief=(--system "Answer in one sentence.")
-  # An older version's, or one that was damaged, is made again.
-  if ! moxel inspect "$model" >/dev/null 2>&1; then
-    say "Making the demo mixture of experts"
-    rm -rf "$model"
-    moxel demo-model --gguf "$parent" --out "$model" || fail "the demo mixture could not be made; --dense runs without it"
-  fi
+  native-demo/get-demo-moe.sh >/dev/null || fail "the demo mixture could not be made; --dense runs without it"
 fi
 
 moxel adapters >/dev/null 2>&1 || install_software_driver
