@@ -66,7 +66,7 @@ pub fn run(model: &Path, budget: ExpertBudget, megabytes_per_second: f64) -> mox
     println!();
     let seconds = first.map_or(0.0, |first| first.elapsed().as_secs_f64());
     let mut figures = format!("{:.2} tokens/s", tokens as f64 / seconds);
-    if let (Some(plan), Some(stats)) = (engine.expert_plan(), pollster::block_on(engine.expert_stats())) {
+    if let (Some(plan), Some(stats)) = (engine.expert_plan(), engine.expert_stats()) {
         figures += &format!(
             " | experts: {plan} | {:.1} % hits, {:.2} stalled layers per token, {:.0} ms reading, {:.0} ms uploading",
             100.0 * stats.hit_rate,

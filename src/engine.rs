@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::chat_template::{ChatTemplate, Message};
 use crate::dims::Dims;
-use crate::experts::{ExpertOptions, ExpertPlan, ExpertStats, Experts, Pools, SyncCosts, Trace, allocate};
+use crate::experts::{ExpertOptions, ExpertPlan, ExpertStats, Experts, Fetching, Pools, SyncCosts, Trace, allocate};
 use crate::gpu::Gpu;
 use crate::kernels::KernelChoice;
 use crate::kv_cache::KvCache;
@@ -227,9 +227,24 @@ impl Engine {
         Some(self.loaded.experts.plan()).filter(|plan| plan.experts() > 0)
     }
 
-    /// What keeping experts on the GPU has cost so far, or `None` for a dense model.
-    pub async fn expert_stats(&self) -> Option<ExpertStats> {
-        if self.loaded.info.moe_layers.is_empty() { None } else { Some(self.loaded.experts.stats().await) }
+    /// What keeping experts on the GPU has cost so far, or `None` for a dense model. Never waits, also not for a token that is
+    /// being computed.
+    #[must_use]
+    pub fn expert_stats(&self) -> Option<ExpertStats> {
+        self.expert_plan().map(|_| self.loaded.experts.stats())
+    }
+
+    /// For each MoE layer in order and each of its experts, whether it is on the GPU now; `None` for a dense model. Never waits.
+    #[must_use]
+    pub fn resident_experts(&self) -> Option<Vec<Vec<bool>>> {
+        self.expert_plan().map(|_| self.loaded.experts.resident())
+    }
+
+    /// The experts that are being read now because a token or a prompt needs them; `None` while nothing is read. Never waits:
+    /// ask from another thread, or between two polls of what is waiting.
+    #[must_use]
+    pub fn fetching(&self) -> Option<Fetching> {
+        self.loaded.experts.fetching()
     }
 
     /// Begins to record which experts every token chooses, in all sessions; what was recorded before is dropped. `model` is
@@ -237,13 +252,14 @@ impl Engine {
     ///
     /// # Errors
     /// The model has no experts.
-    pub async fn start_trace(&self, model: &str) -> Result<()> {
-        self.loaded.experts.start_trace(model, self.loaded.dims.chosen).await
+    pub fn start_trace(&self, model: &str) -> Result<()> {
+        self.loaded.experts.start_trace(model, self.loaded.dims.chosen)
     }
 
     /// Ends the recording and hands it out, or `None` where there is none.
-    pub async fn take_trace(&self) -> Option<Trace> {
-        self.loaded.experts.take_trace().await
+    #[must_use]
+    pub fn take_trace(&self) -> Option<Trace> {
+        self.loaded.experts.take_trace()
     }
 
     /// Text to ids and back.

@@ -41,7 +41,8 @@
 //!
 //! [`ExpertOptions`] bound the GPU memory that routed experts may take; the others are read when a token chooses them, and
 //! the output is the same to the last bit. [`Engine::expert_plan`] says how many have a place, [`Engine::expert_stats`] what
-//! streaming has cost, and [`Engine::start_trace`] records what was chosen, for [`replay`](fn@replay).
+//! streaming has cost, [`Engine::fetching`] what a token is waiting for, [`Engine::resident_experts`] who is there, and
+//! [`Engine::start_trace`] records what was chosen, for [`replay`](fn@replay). None of them waits for a token that is computed.
 //!
 //! ```no_run
 //! use moxel::{Engine, EngineOptions, ExpertBudget, ExpertOptions, Gpu, GpuOptions};
@@ -53,7 +54,7 @@
 //! let engine = Engine::load_path(&gpu, "models/demo-moe".as_ref(), &options, &mut |_| {})?;
 //! println!("{}", engine.expert_plan().expect("a mixture of experts"));
 //! // ... talk with it, and then:
-//! let stats = pollster::block_on(engine.expert_stats()).expect("a mixture of experts");
+//! let stats = engine.expert_stats().expect("a mixture of experts");
 //! println!("{:.0} % hits, {} bytes per token", 100.0 * stats.hit_rate, stats.demand_bytes_per_token);
 //! # Ok(())
 //! # }
@@ -111,7 +112,7 @@ pub use chat::Chat;
 pub use engine::{Engine, EngineOptions, LoadProgress, Precision};
 pub use error::{Error, Result};
 pub use experts::{
-    EvictionPolicy, ExpertBudget, ExpertOptions, ExpertPlan, ExpertStats, LayerStats, PrefillStats, StallTime, SyncMode,
+    EvictionPolicy, ExpertBudget, ExpertOptions, ExpertPlan, ExpertStats, Fetching, LayerStats, PrefillStats, StallTime, SyncMode,
 };
 pub use experts::{ReplayPolicy, ReplayResult, Trace, TraceLayer, TraceToken, replay};
 pub use generate::{CancelToken, FinishReason, GenerateOptions, Generation, Token};

@@ -126,13 +126,13 @@ fn a_replay_repeats_what_an_engine_did() {
         let prompt = &Expected::read(&path.join("expected.safetensors")).ids("tokens")[..41];
         let mut sampler = Sampler::new(SamplingOptions { temperature: 0.0, ..SamplingOptions::default() }).unwrap();
         let (mut session, mut tokens) = (engine.session().unwrap(), prompt.to_vec());
-        pollster::block_on(engine.start_trace(name)).unwrap();
+        engine.start_trace(name).unwrap();
         for _ in 0..60 {
             tokens = vec![pollster::block_on(session.next(&tokens, &mut sampler)).unwrap()];
         }
-        let trace = pollster::block_on(engine.take_trace()).unwrap();
-        assert_eq!(pollster::block_on(engine.take_trace()), None);
-        let stats = pollster::block_on(engine.expert_stats()).unwrap();
+        let trace = engine.take_trace().unwrap();
+        assert_eq!(engine.take_trace(), None);
+        let stats = engine.expert_stats().unwrap();
         assert!(stats.misses > 0 && stats.prefill.loads > 0);
 
         let result = replay(&trace, budget, policy).unwrap();

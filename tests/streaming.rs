@@ -44,7 +44,7 @@ fn budget(percent: f64) -> ExpertOptions {
 }
 
 fn stats(engine: &Engine) -> ExpertStats {
-    block_on(engine.expert_stats()).expect("a model with experts")
+    engine.expert_stats().expect("a model with experts")
 }
 
 fn generate(session: &mut Session, prompt: &[u32], count: usize) -> Vec<u32> {

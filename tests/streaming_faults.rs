@@ -1,26 +1,29 @@
 //! Reading an expert fails in the middle of a text: an error that names the file, and the session goes on when the source
-//! does.
+//! does. Or it takes its time: what is known meanwhile.
 
 mod common;
 
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 
 use common::{Expected, golden, gpu};
 use moxel::weights::{BoxFuture, FileSource, WeightSource};
 use moxel::{Engine, EngineOptions, Error, ExpertBudget, ExpertOptions, Gpu, GpuOptions, Precision, Session};
 
-/// A folder whose reads fail when they are told to.
+/// A folder whose reads fail, or never end, when they are told to.
 struct Flaky {
     folder: FileSource,
+    held: AtomicBool,
     /// Reads until one fails; `usize::MAX` is never.
     left: AtomicUsize,
 }
 
 impl Flaky {
     fn new(name: &str) -> Arc<Self> {
-        Arc::new(Self { folder: FileSource::new(golden(name)), left: AtomicUsize::new(usize::MAX) })
+        Arc::new(Self { folder: FileSource::new(golden(name)), held: AtomicBool::new(false), left: AtomicUsize::new(usize::MAX) })
     }
 
     fn fail_after(&self, reads: usize) {
@@ -38,6 +41,9 @@ impl WeightSource for Flaky {
     }
 
     fn read<'a>(&'a self, file: &'a str, range: Range<u64>) -> BoxFuture<'a, moxel::Result<Vec<u8>>> {
+        if self.held.load(Ordering::SeqCst) {
+            return Box::pin(std::future::pending());
+        }
         let left = self.left.load(Ordering::SeqCst);
         if left == 0 {
             let file = format!("{}/{file}", self.name());
@@ -166,4 +172,47 @@ fn the_least_budget_in_bytes_works_and_one_byte_less_says_what_it_is() {
     let engine = open(&gpu(), Flaky::new("scout"), ExpertBudget::Bytes(least)).unwrap();
     assert_eq!(engine.expert_plan().unwrap().bytes(), least);
     assert!(logits(&mut engine.session().unwrap(), &prompt("scout")).is_ok());
+}
+
+/// Nobody who asks what is going on waits until it has gone on.
+#[test]
+fn figures_are_there_while_a_token_waits_for_an_expert() {
+    let source = Flaky::new("top2");
+    let engine = open(&gpu(), source.clone(), ExpertBudget::Percent(50.0)).unwrap();
+    let tokens = &prompt("top2")[..12];
+    let whole = open(&gpu(), Flaky::new("top2"), ExpertBudget::Auto).unwrap();
+    let expected = logits(&mut whole.session().unwrap(), tokens).unwrap();
+    let mut session = engine.session().unwrap();
+    for chunk in [1, tokens.len()] {
+        session.rewind(0);
+        source.held.store(true, Ordering::SeqCst);
+        {
+            let mut token = pin!(session.logits(&tokens[..chunk]));
+            let fetching = loop {
+                assert!(matches!(token.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
+                if let Some(fetching) = engine.fetching() {
+                    break fetching;
+                }
+                std::thread::yield_now();
+            };
+            assert!(fetching.experts > 0 && fetching.bytes > 0 && fetching.done_bytes == 0, "{fetching:?}");
+            assert!(fetching.layer.is_some_and(|layer| engine.info().moe_layers.contains(&layer)), "{fetching:?}");
+            assert_eq!(engine.expert_stats().expect("experts").tokens, 0);
+            assert!(engine.resident_experts().expect("experts").concat().iter().all(|there| !there));
+            engine.start_trace("top2").expect("experts");
+            assert_eq!(engine.take_trace().expect("a trace").tokens(), []);
+        }
+        assert_eq!(engine.fetching(), None, "nobody waits any more");
+        source.held.store(false, Ordering::SeqCst);
+    }
+    assert!(logits(&mut session, tokens).unwrap() == expected);
+    for token in tokens {
+        assert!(logits(&mut session, &[*token]).is_ok());
+    }
+    let (stats, plan) = (engine.expert_stats().expect("experts"), engine.expert_plan().expect("experts"));
+    let there = engine.resident_experts().expect("experts").concat().into_iter().filter(|there| *there).count();
+    assert_eq!(there, plan.slots(), "all places are taken by now");
+    let stall = stats.stall_ms;
+    assert!(stall.read > 0.0 && stall.upload > 0.0 && stall.resubmit > 0.0, "{stall:?}");
+    assert!(whole.resident_experts().expect("experts").concat().into_iter().all(|there| there));
 }

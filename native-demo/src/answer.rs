@@ -23,11 +23,6 @@ pub struct Answer {
     stats: Option<Stats>,
 }
 
-/// An engine's figures.
-fn expert_stats(engine: &Engine) -> Option<ExpertStats> {
-    pollster::block_on(engine.expert_stats())
-}
-
 /// Times in milliseconds and speeds. The first token is part of the prompt's time: it comes with the prompt's last one.
 #[derive(Debug, Serialize)]
 struct Timings {
@@ -80,7 +75,7 @@ impl Answer {
                 predicted_ms: milliseconds(later_time),
                 predicted_per_second: (later_tokens > 0).then(|| later_tokens as f64 / later_time.as_secs_f64()),
             },
-            stats: Stats::new(after_first, generation.counters(), later_tokens, expert_stats(engine)),
+            stats: Stats::new(after_first, generation.counters(), later_tokens, engine.expert_stats()),
             text,
             prompt_tokens: generation.prompt_tokens(),
             completion_tokens: token_ids.len(),
@@ -165,11 +160,11 @@ impl fmt::Display for Stats {
             output::bytes(self.weight_bytes_per_token as u64)
         )?;
         let Some(e) = self.experts.as_ref().filter(|e| e.slots < e.experts) else { return Ok(()) };
-        let stall = e.stall_ms.read + e.stall_ms.upload;
         write!(
             f,
             "\nexperts: {} hits, {} misses; per token {:.2} stalled layers, {:.2} synchronisations, {} on demand; \
-             ahead {} useful, {} wasted; stood still {:.0} ms ({:.0} reading, {:.0} uploading); prompt: {} of {} loaded, {}",
+             ahead {} useful, {} wasted; stood still {:.0} ms ({:.0} reading, {:.0} uploading, {:.0} on the way to the GPU and back, \
+             {:.0} submitting again); prompt: {} of {} loaded, {}",
             e.hits,
             e.misses,
             e.stalled_layers_per_token,
@@ -177,9 +172,11 @@ impl fmt::Display for Stats {
             output::bytes(e.demand_bytes_per_token as u64),
             output::bytes(e.speculative_useful_bytes),
             output::bytes(e.speculative_wasted_bytes),
-            stall,
+            e.stall_ms.total(),
             e.stall_ms.read,
             e.stall_ms.upload,
+            e.stall_ms.round_trip,
+            e.stall_ms.resubmit,
             e.prefill.loads,
             e.prefill.experts,
             output::bytes(e.prefill.bytes),

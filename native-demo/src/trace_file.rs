@@ -21,14 +21,14 @@ impl<'a> TraceFile<'a> {
             bail!("cannot write {}: give a file in a folder that exists", file.display());
         }
         let name = model.file_name().unwrap_or(model.as_os_str()).to_string_lossy();
-        pollster::block_on(engine.start_trace(&name))?;
+        engine.start_trace(&name)?;
         Ok(Self(Some((engine, file.to_owned()))))
     }
 
     /// Writes what was recorded, as a whole or not at all.
     pub fn write(self) -> anyhow::Result<()> {
         let Some((engine, file)) = self.0 else { return Ok(()) };
-        let Some(trace) = pollster::block_on(engine.take_trace()) else { return Ok(()) };
+        let Some(trace) = engine.take_trace() else { return Ok(()) };
         replace(&file, &trace.to_text()?)?;
         eprintln!("{} tokens, {}: {}", trace.tokens().len(), file.display(), output::bytes(fs::metadata(&file)?.len()));
         Ok(())

@@ -2,19 +2,19 @@
 
 use std::collections::HashSet;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_lock::{Mutex, MutexGuard};
 use futures_util::stream::{self, StreamExt};
 use web_time::Instant;
 
 use super::index::ExpertLayer;
+use super::ledger::{Course, Expected, Ledger};
 use super::plan::ExpertPlan;
 use super::pools::Pools;
 use super::residency::Residency;
 use super::slots::{ExpertId, Slots};
-use super::stats::{ExpertStats, LayerStats};
+use super::stats::{ExpertStats, Fetching};
 use super::trace::{Trace, TraceLayer};
 use super::usage::Usage;
 use super::{ExpertOptions, SyncMode};
@@ -39,14 +39,10 @@ pub(crate) struct Experts {
     costs: SyncCosts,
     /// Nothing is missing, and nothing ever will be.
     complete: AtomicBool,
-    state: Mutex<State>,
-}
-
-struct State {
-    residency: Residency<Usage>,
-    stats: ExpertStats,
-    /// What tokens chose, while somebody wants it recorded.
-    trace: Option<Trace>,
+    /// Held for a whole token by whoever computes it, across all that he waits for.
+    turn: async_lock::Mutex<()>,
+    /// Never held by anybody who waits.
+    ledger: Mutex<Ledger>,
 }
 
 /// Why an expert is loaded.
@@ -75,7 +71,16 @@ pub(crate) struct SyncCosts {
 pub(crate) struct Cache<'a> {
     experts: &'a Experts,
     gpu: &'a Gpu,
-    state: MutexGuard<'a, State>,
+    _turn: async_lock::MutexGuard<'a, ()>,
+}
+
+/// A fetch that the ledger knows of until this is dropped: also where nobody waits for it to the end.
+struct Fetch<'a>(&'a Experts);
+
+impl Drop for Fetch<'_> {
+    fn drop(&mut self) {
+        self.0.ledger().end_fetch();
+    }
 }
 
 impl Experts {
@@ -89,21 +94,15 @@ impl Experts {
         costs: SyncCosts,
     ) -> Self {
         let experts = layers.iter().map(ExpertLayer::experts).max().unwrap_or(0);
-        let of_layer =
-            |layer: &ExpertLayer| LayerStats { layer: layer.layer, chosen: vec![0; layer.experts()], ..LayerStats::default() };
-        let stats = ExpertStats {
-            slots: plan.slots(),
-            experts: layers.iter().map(ExpertLayer::experts).sum(),
-            budget_bytes: plan.bytes,
-            layers: layers.iter().map(of_layer).collect(),
-            ..ExpertStats::default()
-        };
         let slots = Slots::new(&plan, experts);
         let complete = AtomicBool::new(slots.complete());
         let usage = Usage::new(options.policy, layers.len(), experts);
         let residency = Residency::new(slots, usage, layers.len(), options.prefetch);
-        let state = Mutex::new(State { residency, stats, trace: None });
-        Self { checkpoint, layers, pools, plan, options, costs, complete, state }
+        let of_layer =
+            |layer: &ExpertLayer| TraceLayer { layer: layer.layer, experts: layer.experts(), bytes: layer.record.content() };
+        let ledger = Ledger::new(layers.iter().map(of_layer).collect(), residency, plan.slots(), plan.bytes);
+        let (turn, ledger) = (async_lock::Mutex::new(()), Mutex::new(ledger));
+        Self { checkpoint, layers, pools, plan, options, costs, complete, turn, ledger }
     }
 
     /// What was allocated.
@@ -123,9 +122,13 @@ impl Experts {
 
     /// Waits until no other session uses the cache.
     pub(crate) async fn lock<'a>(&'a self, gpu: &'a Gpu) -> Cache<'a> {
-        let mut state = self.state.lock().await;
-        state.residency.reclaim();
-        Cache { experts: self, gpu, state }
+        let turn = self.turn.lock().await;
+        self.ledger().reclaim();
+        Cache { experts: self, gpu, _turn: turn }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Loads every expert that has a place, in the order of the file; `progress` is told of bytes read.
@@ -145,82 +148,73 @@ impl Experts {
     }
 
     /// Figures so far.
-    pub(crate) async fn stats(&self) -> ExpertStats {
-        self.state.lock().await.stats.derived()
+    pub(crate) fn stats(&self) -> ExpertStats {
+        self.ledger().stats()
+    }
+
+    /// For each MoE layer and expert, whether it is on the GPU now.
+    pub(crate) fn resident(&self) -> Vec<Vec<bool>> {
+        self.ledger().resident()
+    }
+
+    /// What is being read now.
+    pub(crate) fn fetching(&self) -> Option<Fetching> {
+        self.ledger().fetching()
     }
 
     /// Begins to record the routing of every token, anew if it was being recorded.
     ///
     /// # Errors
     /// There are no experts.
-    pub(crate) async fn start_trace(&self, model: &str, k: usize) -> Result<()> {
-        let of_layer =
-            |layer: &ExpertLayer| TraceLayer { layer: layer.layer, experts: layer.experts(), bytes: layer.record.content() };
-        let trace = Trace::new(model, k, self.layers.iter().map(of_layer).collect())?;
-        self.state.lock().await.trace = Some(trace);
-        Ok(())
+    pub(crate) fn start_trace(&self, model: &str, k: usize) -> Result<()> {
+        self.ledger().start_trace(model, k)
     }
 
     /// Ends recording.
-    pub(crate) async fn take_trace(&self) -> Option<Trace> {
-        self.state.lock().await.trace.take()
+    pub(crate) fn take_trace(&self) -> Option<Trace> {
+        self.ledger().take_trace()
     }
 }
 
 impl Cache<'_> {
     /// Where an expert is, if it is on the GPU.
     pub(crate) fn slot(&self, id: ExpertId) -> Option<u32> {
-        self.state.residency.slot(id)
-    }
-
-    /// The figures, for whoever caused them.
-    pub(crate) fn stats(&mut self) -> &mut ExpertStats {
-        &mut self.state.stats
+        self.experts.ledger().slot(id)
     }
 
     /// Experts of a layer that come in one turn of a prompt.
     pub(crate) fn turn(&self, layer: usize) -> usize {
-        self.state.residency.turn(layer, self.experts.layers[layer].record.content())
+        self.experts.ledger().turn(layer)
     }
 
     /// What a layer chose for some tokens, `k` experts each: on this eviction decides.
     pub(crate) fn remember(&mut self, layer: usize, chosen: &[ExpertId], k: usize) {
-        let State { residency, stats, .. } = &mut *self.state;
-        let useful = residency.chose(layer, chosen, k);
-        stats.speculative_useful_bytes += useful as u64 * self.experts.layers[layer].record.content();
-        for id in chosen {
-            stats.layers[layer].chosen[id.expert] += 1;
-        }
+        self.experts.ledger().chose(layer, chosen, k);
     }
 
     /// How many of a layer's chosen experts were on the GPU when a single token came to it.
     pub(crate) fn count(&mut self, layer: usize, hits: usize, misses: usize) {
-        let stats = &mut self.state.stats;
-        stats.hits += hits as u64;
-        stats.misses += misses as u64;
-        stats.layers[layer].hits += hits as u64;
-        stats.layers[layer].misses += misses as u64;
+        self.experts.ledger().count(layer, hits, misses);
     }
 
-    /// A single token is through all layers, after so many stalled ones.
-    pub(crate) fn token_done(&mut self, token: u32, stalled: usize) {
-        let State { residency, stats, trace } = &mut *self.state;
-        let chosen = residency.token_done(token, stalled);
-        stats.tokens += 1;
-        stats.stalled_layers += stalled as u64;
-        if let Some(trace) = trace {
-            trace.extend(&[token], &[chosen], false);
-        }
+    /// How many experts a layer used for some tokens of a prompt, and how many of them have to be loaded.
+    pub(crate) fn count_prompt(&mut self, used: usize, loads: usize) {
+        self.experts.ledger().count_prompt(used, loads);
+    }
+
+    /// A single token is through all layers.
+    pub(crate) fn token_done(&mut self, token: u32, course: Course) {
+        self.experts.ledger().token_done(token, course, self.experts.costs);
     }
 
     /// Tokens of a prompt are through all layers.
     pub(crate) fn prompt_done(&mut self, tokens: &[u32]) {
-        let State { residency, stats, trace } = &mut *self.state;
-        let chosen = residency.prompt_done(tokens);
-        stats.prefill.tokens += tokens.len() as u64;
-        if let Some(trace) = trace {
-            trace.extend(tokens, &chosen, true);
-        }
+        self.experts.ledger().prompt_done(tokens);
+    }
+
+    /// The layers were submitted again from a missing expert on, which was there at `begin`.
+    pub(crate) fn resubmitted(&mut self, begin: Instant) {
+        self.experts.ledger().resubmitted(milliseconds(begin));
     }
 
     /// MoE layers that are submitted together, of a list that calls `dispatches` kernels.
@@ -235,7 +229,7 @@ impl Cache<'_> {
             SyncMode::Layer => 1,
             SyncMode::Auto => {
                 let SyncCosts { sync, skip } = self.experts.costs;
-                let skips = dispatches as f64 / layers as f64 * self.state.residency.stalls() * skip;
+                let skips = dispatches as f64 / layers as f64 * self.experts.ledger().stalls() * skip;
                 let best = (2.0 * layers as f64 * sync / skips.max(1e-12)).sqrt().round().max(1.0);
                 if best < layers as f64 { best as usize } else { usize::MAX }
             }
@@ -247,12 +241,8 @@ impl Cache<'_> {
     /// # Errors
     /// The device failed. That an expert could not be read is an error only for whoever really needs it.
     pub(crate) async fn foresee(&mut self, token: u32) -> Result<()> {
-        let State { residency, stats, .. } = &mut *self.state;
-        let expected = residency.foresee(token);
-        stats.prefetching = expected.is_some();
-        let Some(expected) = expected else { return Ok(()) };
-        let absent: Vec<_> = expected.iter().copied().filter(|id| residency.slot(*id).is_none()).collect();
-        let keep = expected.into_iter().collect();
+        let expected = self.experts.ledger().foresee(token);
+        let Some(Expected { absent, all: keep }) = expected else { return Ok(()) };
         let largest = self.experts.layers.iter().map(|layer| layer.record.bytes()).max().unwrap_or(1);
         for (i, some) in absent.chunks((FLUSH_BYTES / largest.max(1)).max(1) as usize).enumerate() {
             if i > 0 {
@@ -275,8 +265,9 @@ impl Cache<'_> {
             return Ok(0);
         }
         let result = self.fill(wanted, keep, why).await;
-        self.state.residency.reclaim();
-        if self.state.residency.complete() {
+        let mut ledger = self.experts.ledger();
+        ledger.reclaim();
+        if ledger.complete() {
             self.experts.complete.store(true, Ordering::Release);
         }
         result
@@ -284,23 +275,25 @@ impl Cache<'_> {
 
     async fn fill(&mut self, wanted: &[ExpertId], keep: &HashSet<ExpertId>, why: Why) -> Result<u64> {
         let (experts, gpu) = (self.experts, self.gpu);
-        let State { residency, stats, .. } = &mut *self.state;
         let mut targets = Vec::with_capacity(wanted.len());
         for &id in wanted {
-            let Some(placed) = residency.place(id, wanted, keep, why) else {
-                if residency.slot(id).is_some() || why == Why::Ahead {
+            let (placed, there) = {
+                let mut ledger = experts.ledger();
+                (ledger.place(id, wanted, keep, why), ledger.slot(id).is_some())
+            };
+            let Some(placed) = placed else {
+                if there || why == Why::Ahead {
                     continue;
                 }
                 return Err(Error::Gpu("all slots are taken by experts that one token uses".into()));
             };
             if let Some(evicted) = placed.evicted {
                 experts.pools.publish(gpu, evicted.layer, evicted.expert, None);
-                if placed.wasted {
-                    stats.speculative_wasted_bytes += experts.layers[evicted.layer].record.content();
-                }
             }
             targets.push((id, placed.slot, experts.layers[id.layer].tiles()));
         }
+        experts.ledger().begin_fetch(targets.iter().map(|(id, ..)| *id));
+        let _fetch = Fetch(experts);
         let tiles = targets.iter().enumerate().flat_map(|(t, (id, _, tiles))| tiles.iter().map(move |tile| (t, *id, tile)));
         let reads = tiles
             .map(|(t, id, tile)| async move { (t, experts.layers[id.layer].read(&experts.checkpoint, id.expert, tile).await) });
@@ -312,25 +305,19 @@ impl Cache<'_> {
             let read = milliseconds(begin);
             begin = Instant::now();
             let (id, slot, _) = targets[t];
+            let mut here = 0;
             for fragment in fragments? {
                 experts.pools.write(gpu, id.layer, slot, &fragment);
-                bytes += fragment.1.len() as u64;
+                here += fragment.1.len() as u64;
             }
             left[t] -= 1;
             if left[t] == 0 {
-                residency.arrived(id, slot, why);
+                experts.ledger().arrived(id, slot, why);
                 experts.pools.publish(gpu, id.layer, id.expert, Some(slot));
             }
-            if matches!(why, Why::Chosen | Why::Ahead) {
-                stats.stall_ms.read += read;
-                stats.stall_ms.upload += milliseconds(begin);
-            }
+            experts.ledger().fetched(here, why, read, milliseconds(begin));
+            bytes += here;
             begin = Instant::now();
-        }
-        match why {
-            Why::Chosen => stats.demand_bytes += bytes,
-            Why::Prompt => stats.prefill.bytes += bytes,
-            Why::Ahead | Why::Start => {}
         }
         Ok(bytes)
     }

@@ -2,12 +2,13 @@
 //!
 //! [`record`] is an expert as bytes, [`index`] where the checkpoint has it, [`plan`] how many fit, [`pools`] their memory on
 //! the GPU, [`slots`] who is where, [`usage`] who should leave, [`foresight`] who will be asked for, [`speculation`] whether that
-//! is worth believing, [`residency`] decides by these, [`cache`] brings what was decided. None of them knows a session; `session`
-//! asks the cache for what a token chose. [`trace`] is what tokens chose, in a file, and [`replay`] decides by it without a GPU.
+//! is worth believing, [`residency`] decides by these, [`ledger`] keeps the books of it, which anybody may read at any time, and
+//! [`cache`] brings what was decided. None of them knows a session; `session` asks the cache for what a token chose. [`trace`] is what tokens chose, in a file, and [`replay`] decides by it without a GPU.
 
 mod cache;
 mod foresight;
 mod index;
+mod ledger;
 mod options;
 mod plan;
 mod pools;
@@ -22,6 +23,7 @@ mod usage;
 
 pub(crate) use cache::{Experts, SyncCosts, Why};
 pub(crate) use index::ExpertLayer;
+pub(crate) use ledger::Course;
 pub use options::{EvictionPolicy, ExpertBudget, ExpertOptions, SyncMode};
 pub use plan::ExpertPlan;
 pub(crate) use plan::allocate;
@@ -30,5 +32,5 @@ pub(crate) use pools::{ABSENT, Pools};
 pub(crate) use record::Record;
 pub use replay::{ReplayPolicy, ReplayResult, replay};
 pub(crate) use slots::ExpertId;
-pub use stats::{ExpertStats, LayerStats, PrefillStats, StallTime};
+pub use stats::{ExpertStats, Fetching, LayerStats, PrefillStats, StallTime};
 pub use trace::{Trace, TraceLayer, TraceToken};

@@ -46,13 +46,41 @@ pub struct ExpertStats {
     pub layers: Vec<LayerStats>,
 }
 
-/// Milliseconds of standing still.
+/// Milliseconds of standing still. `read`, `upload` and `resubmit` are times that passed. What the GPU would have taken for the
+/// same token if nothing had been missing cannot be seen from outside, so `round_trip` is counts times what each of them was
+/// measured to cost on this adapter when the model was loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct StallTime {
     /// Waiting for the source, packing included.
     pub read: f64,
     /// Copying to the GPU.
     pub upload: f64,
+    /// Learning that an expert is missing: waits for the GPU's answer beyond those of a token that lacks nothing, and kernel
+    /// calls behind a missing expert, which do nothing but are submitted.
+    pub round_trip: f64,
+    /// Telling the GPU where the experts are and submitting the layers again from there on.
+    pub resubmit: f64,
+}
+
+impl StallTime {
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> f64 {
+        self.read + self.upload + self.round_trip + self.resubmit
+    }
+}
+
+/// Experts that are being read while a token or a part of a prompt waits for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Fetching {
+    /// Index in the model of the layer that they belong to; `None` where experts of several layers are loaded ahead.
+    pub layer: Option<usize>,
+    /// How many.
+    pub experts: usize,
+    /// Bytes that they take on the GPU.
+    pub bytes: u64,
+    /// Of these, bytes that have come.
+    pub done_bytes: u64,
 }
 
 /// Experts streamed for prompts.

@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use web_time::Instant;
+
 use super::Session;
 use super::programs::Programs;
 use super::run::Report;
 use crate::Result;
-use crate::experts::{ABSENT, ExpertId, Why};
+use crate::experts::{ABSENT, Course, ExpertId, Why};
 
 impl Session {
     /// Computes one token exactly as if every expert were on the GPU.
@@ -21,7 +23,8 @@ impl Session {
         let mut cache = engine.experts.lock(&engine.gpu).await;
         cache.foresee(token).await?;
         let window = cache.window(programs.work.whole().dispatches());
-        let (mut used, mut stalled) = (Vec::new(), 0);
+        let (mut used, mut course) = (Vec::new(), Course { window, stalled: 0, syncs: 0, skipped: 0 });
+        let mut arrived: Option<Instant> = None;
         // Routers that have run; the list goes on before the experts of the last of them.
         let mut routed = 0_usize;
         // Whoever was here last may have left in the middle. A write costs as much as some kernels: only where it is needed.
@@ -32,8 +35,11 @@ impl Session {
             let (fresh, end) = if to >= layers { (routed..layers, None) } else { (routed..to, Some(2 * (to - 1))) };
             let begin = routed.checked_sub(1).map(|layer| 2 * layer);
             self.submit(&[programs.work.between(begin, end), programs.report.whole()])?;
+            if let Some(arrived) = arrived.take() {
+                cache.resubmitted(arrived);
+            }
             let report = self.report(programs).await?;
-            cache.stats().syncs += 1;
+            course.syncs += 1;
             let mut missing = Vec::new();
             for layer in fresh {
                 routed = layer + 1;
@@ -52,12 +58,14 @@ impl Session {
                 if end.is_some() {
                     continue;
                 }
-                cache.token_done(token, stalled);
+                cache.token_done(token, course);
                 return Ok(report);
             }
-            stalled += 1;
+            course.stalled += 1;
+            course.skipped += programs.work.between(Some(2 * (routed - 1)), end).dispatches();
             let keep: HashSet<ExpertId> = used.iter().copied().collect();
             cache.bring(&missing, &keep, Why::Chosen).await?;
+            arrived = Some(Instant::now());
             self.lower_flag();
             let slots: Vec<u32> = report.choices(routed - 1)?.into_iter().map(|id| cache.slot(id).unwrap_or(ABSENT)).collect();
             self.tell_slots(programs, routed - 1, &slots);

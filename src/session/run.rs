@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::programs::{Mode, Programs, Tail};
 use super::{Counters, Session};
-use crate::experts::ExpertId;
+use crate::experts::{Course, ExpertId};
 use crate::gpu::Stretch;
 use crate::layers::RoutingLayout;
 use crate::{Error, Result};
@@ -91,10 +91,7 @@ impl Session {
                 }
             }
             match tokens {
-                [token] => {
-                    cache.stats().syncs += 1;
-                    cache.token_done(*token, 0);
-                }
+                [token] => cache.token_done(*token, Course { window: usize::MAX, stalled: 0, syncs: 1, skipped: 0 }),
                 _ => cache.prompt_done(tokens),
             }
         }

@@ -27,9 +27,7 @@ impl Session {
             wanted.sort_unstable();
             wanted.dedup();
             let (here, missing): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|id| cache.slot(*id).is_some());
-            let prefill = &mut cache.stats().prefill;
-            prefill.experts += (here.len() + missing.len()) as u64;
-            prefill.loads += missing.len() as u64;
+            cache.count_prompt(here.len() + missing.len(), missing.len());
 
             let experts = programs.work.between(Some(2 * layer), Some(2 * layer + 1));
             if !here.is_empty() {

@@ -232,7 +232,7 @@ export interface ExpertStats {
   speculative_useful_bytes: number;
   speculative_wasted_bytes: number;
   prefetching: boolean;
-  stall_ms: { read: number; upload: number };
+  stall_ms: { read: number; upload: number; round_trip: number; resubmit: number };
   prefill: { tokens: number; experts: number; loads: number; bytes: number };
   layers: { layer: number; hits: number; misses: number; chosen: number[] }[];
 }
