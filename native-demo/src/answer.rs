@@ -1,7 +1,7 @@
 //! Running one generation: its text, ids, times and the work that it took.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use console::style;
@@ -10,10 +10,22 @@ use serde::Serialize;
 
 use crate::args::ReportArgs;
 use crate::output;
+use crate::waiting::Waiting;
+
+/// Runs a generation to its end: prints its text as it is made, then the figures that `report` asks for; or all of it as JSON.
+pub fn give(
+    engine: &Engine,
+    generation: Generation<'_>,
+    load_time: Duration,
+    report: &ReportArgs,
+    seed: Option<u64>,
+) -> anyhow::Result<()> {
+    Answer::run(engine, generation, load_time, !report.json)?.report(report, seed)
+}
 
 /// A finished generation, as `--json` prints it.
 #[derive(Debug, Serialize)]
-pub struct Answer {
+struct Answer {
     text: String,
     token_ids: Vec<u32>,
     prompt_tokens: usize,
@@ -46,21 +58,22 @@ struct Stats {
 }
 
 impl Answer {
-    /// Runs the generation to its end and hands every piece of text to `show` as it is made.
-    pub fn run(
-        engine: &Engine,
-        mut generation: Generation<'_>,
-        load_time: Duration,
-        mut show: impl FnMut(&str) -> io::Result<()>,
-    ) -> anyhow::Result<Self> {
+    fn run(engine: &Engine, mut generation: Generation<'_>, load_time: Duration, show: bool) -> anyhow::Result<Self> {
+        let waiting = Waiting::new(engine);
+        let at_terminal = io::stdout().is_terminal();
         let begin = Instant::now();
         let (mut text, mut token_ids) = (String::new(), Vec::new());
         // Time and work up to the first token.
         let mut first = None;
-        while let Some(token) = generation.next() {
+        while let Some(token) = waiting.during(|| generation.next()) {
             let token = token?;
             first.get_or_insert_with(|| (begin.elapsed(), generation.counters()));
-            show(&token.text)?;
+            if show {
+                output::show(&token.text)?;
+                if at_terminal {
+                    waiting.wrote(&token.text);
+                }
+            }
             text.push_str(&token.text);
             token_ids.push(token.id);
         }
@@ -85,7 +98,7 @@ impl Answer {
     }
 
     /// Prints what `--json` and `--stats` ask for once the text is out.
-    pub fn report(&self, report: &ReportArgs, seed: Option<u64>) -> anyhow::Result<()> {
+    fn report(&self, report: &ReportArgs, seed: Option<u64>) -> anyhow::Result<()> {
         if report.json {
             #[derive(Serialize)]
             struct Report<'a> {

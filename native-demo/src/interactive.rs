@@ -10,7 +10,7 @@ use moxel::{CancelToken, Chat, GenerateOptions};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
-use crate::answer::Answer;
+use crate::answer;
 use crate::args::ReportArgs;
 use crate::output;
 
@@ -42,7 +42,7 @@ pub fn talk(chat: &mut Chat, options: &GenerateOptions, report: &ReportArgs, loa
             }
             message => {
                 // What one message makes impossible, such as a full context, need not end the conversation.
-                if let Err(error) = answer(chat, message, options, report, load_time, &current) {
+                if let Err(error) = reply(chat, message, options, report, load_time, &current) {
                     if output::is_broken_pipe(&error) || error.downcast_ref().is_some_and(is_fatal) {
                         return Err(error);
                     }
@@ -57,7 +57,7 @@ pub fn talk(chat: &mut Chat, options: &GenerateOptions, report: &ReportArgs, loa
     Ok(())
 }
 
-fn answer(
+fn reply(
     chat: &mut Chat,
     message: &str,
     options: &GenerateOptions,
@@ -71,9 +71,9 @@ fn answer(
     set(Some(options.cancel.clone()));
     let engine = chat.engine().clone();
     let generation = chat.say(message, options).map_err(anyhow::Error::from);
-    let answer = generation.and_then(|g| Answer::run(&engine, g, load_time, output::show));
+    let given = generation.and_then(|generation| answer::give(&engine, generation, load_time, report, seed));
     set(None);
-    answer?.report(report, seed)
+    given
 }
 
 /// Whether nothing can work any more.

@@ -14,6 +14,7 @@ mod size;
 mod synth;
 mod trace_file;
 mod virtual_model;
+mod waiting;
 
 use std::process::ExitCode;
 

@@ -2,10 +2,10 @@
 
 use moxel::{Chat, Precision};
 
-use crate::answer::Answer;
+use crate::answer;
 use crate::args::{ChatArgs, Common, usage_error};
 use crate::trace_file::TraceFile;
-use crate::{interactive, model, output};
+use crate::{interactive, model};
 
 pub fn run(common: &Common, args: ChatArgs) -> anyhow::Result<()> {
     if args.report.json && args.message.is_none() {
@@ -15,19 +15,13 @@ pub fn run(common: &Common, args: ChatArgs) -> anyhow::Result<()> {
     let loaded = model::load(common, &args.model, Precision::Fast)?;
     let trace = TraceFile::begin(&loaded.engine, &args.model, args.report.record_trace.as_deref())?;
     let mut chat = Chat::new(&loaded.engine, args.system.as_deref())?;
-    let Some(message) = &args.message else {
-        interactive::talk(&mut chat, &options, &args.report, loaded.load_time)?;
-        return trace.write();
-    };
-    let seed = options.sampling.seed;
-    let generation = chat.say(message, options)?;
-    let answer =
-        Answer::run(
-            &loaded.engine,
-            generation,
-            loaded.load_time,
-            |text| if args.report.json { Ok(()) } else { output::show(text) },
-        )?;
-    answer.report(&args.report, seed)?;
+    match &args.message {
+        None => interactive::talk(&mut chat, &options, &args.report, loaded.load_time)?,
+        Some(message) => {
+            let seed = options.sampling.seed;
+            let generation = chat.say(message, options)?;
+            answer::give(&loaded.engine, generation, loaded.load_time, &args.report, seed)?;
+        }
+    }
     trace.write()
 }

@@ -2,10 +2,10 @@
 
 use moxel::Precision;
 
-use crate::answer::Answer;
+use crate::answer;
 use crate::args::{Common, GenerateArgs};
+use crate::model;
 use crate::trace_file::TraceFile;
-use crate::{model, output};
 
 pub fn run(common: &Common, args: GenerateArgs) -> anyhow::Result<()> {
     let options = args.options();
@@ -15,13 +15,6 @@ pub fn run(common: &Common, args: GenerateArgs) -> anyhow::Result<()> {
     let mut session = loaded.engine.session()?;
     let trace = TraceFile::begin(&loaded.engine, &args.model, args.report.record_trace.as_deref())?;
     let generation = session.generate(&prompt, options)?;
-    let answer =
-        Answer::run(
-            &loaded.engine,
-            generation,
-            loaded.load_time,
-            |text| if args.report.json { Ok(()) } else { output::show(text) },
-        )?;
-    answer.report(&args.report, seed)?;
+    answer::give(&loaded.engine, generation, loaded.load_time, &args.report, seed)?;
     trace.write()
 }
