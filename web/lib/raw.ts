@@ -1,0 +1,46 @@
+/** The engine in WebAssembly, as the worker sees it. */
+
+import type { ByteSource } from "./tiers/source.js";
+import type {
+  AdapterInfo, EngineEvent, ExpertStats, FinishReason, Logits, Message, ModelInfo, SamplingParams, Stats,
+} from "./types.js";
+
+export interface RawHooks {
+  progress(loadedBytes: number, totalBytes: number, phase: "open" | "dense" | "experts"): void;
+  event(event: EngineEvent): void;
+}
+
+export interface RawOptions {
+  expertBudget?: string;
+  context?: number;
+  precision?: "fast" | "exact";
+}
+
+export interface RawStats {
+  counters: Stats["counters"];
+  experts?: ExpertStats;
+  resident?: number[][];
+  wasmBytes: number;
+  gpuBytes: number;
+}
+
+export interface RawEngine {
+  info(): ModelInfo & { adapter: AdapterInfo };
+  generate(
+    request: SamplingParams & { messages?: Message[]; prompt?: string | number[] },
+    onToken: (id: number, text: string) => void,
+  ): Promise<{ finish_reason: FinishReason; prompt_tokens: number; cached_tokens: number; completion_tokens: number }>;
+  interrupt(): void;
+  logits(ids: Uint32Array): Promise<Logits>;
+  tokenize(text: string): Uint32Array;
+  detokenize(ids: Uint32Array): string;
+  chatPrompt(messages: Message[]): Uint32Array;
+  stats(): Promise<RawStats>;
+  fetching(): { layer: number; experts: number; bytes: number } | undefined;
+  setExpertBudget(budget: string): Promise<string>;
+  free(): void;
+}
+
+export interface RawEngineClass {
+  load(source: ByteSource, entry: string, options: RawOptions, hooks: RawHooks): Promise<RawEngine>;
+}

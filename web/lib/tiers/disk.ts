@@ -1,0 +1,212 @@
+/** The disk tier: blocks of a model's files in the origin's private file system, each with its hash. */
+
+import { Lanes } from "./lanes.js";
+import { blockName, blockNumber, folderName, MODEL_FILE, parseModel, ROOT, type StoredFile, type StoredModel } from "./layout.js";
+import { findFolder, readFile, readText, writeFile } from "./opfs.js";
+import type { Bytes } from "./source.js";
+
+const HASH_BYTES = 32;
+
+/** Blocks that are written at the same time; more are no faster. */
+const MOST_WRITES = 4;
+
+/** Bytes that may wait to be written before readers wait too: a disk slower than the network must not fill the memory. */
+const MOST_WAITING = 32 << 20;
+
+export interface DiskReport {
+  read(bytes: number): void;
+  /** A block did not have its hash. */
+  spoilt(file: string): void;
+  /** Nothing more can be kept; told once. */
+  off(message: string): void;
+}
+
+/** The folder of one model. Several tabs may use it at the same time: files appear whole, and equal names have equal content. */
+export class ModelFolder {
+  readonly #folder: FileSystemDirectoryHandle;
+  readonly #report: DiskReport;
+  readonly #lanes = new Lanes(MOST_WRITES);
+  readonly #model: StoredModel;
+  #waiting = 0;
+  #hasRoom: (() => void)[] = [];
+  #isOff = false;
+  /** Writes of `model.json`, one after the other. */
+  #noting: Promise<void> = Promise.resolve();
+
+  private constructor(folder: FileSystemDirectoryHandle, model: StoredModel, report: DiskReport) {
+    this.#folder = folder;
+    this.#model = model;
+    this.#report = report;
+  }
+
+  /** The folder for what is loaded from `url`; `undefined`, and reported, where the browser gives none. */
+  static async open(url: string, report: DiskReport): Promise<ModelFolder | undefined> {
+    try {
+      const root = await (await navigator.storage.getDirectory()).getDirectoryHandle(ROOT, { create: true });
+      const folder = await root.getDirectoryHandle(await folderName(url), { create: true });
+      const stored = parseModel(await readText(folder, MODEL_FILE));
+      return new ModelFolder(folder, stored ?? { format: 1, url, lastUsed: 0, whole: false, files: {} }, report);
+    } catch (error) {
+      report.off(`nothing is kept for the next visit, because the browser offers no storage here (${reason(error)})`);
+      return undefined;
+    }
+  }
+
+  get isOff(): boolean {
+    return this.#isOff;
+  }
+
+  /** What is known of a file: `null` if there is none of this name, `undefined` if nothing is known. */
+  known(file: string): StoredFile | null | undefined {
+    return Object.hasOwn(this.#model.files, file) ? this.#model.files[file] : undefined;
+  }
+
+  /** Notes that the server has no such file. */
+  noteAbsent(file: string): void {
+    if (this.known(file) !== null) this.#note((model) => (model.files[file] = null));
+  }
+
+  /** The blocks of a file, none if it is new or has changed. */
+  async open(file: string, stored: StoredFile): Promise<DiskFile> {
+    const old = this.known(file);
+    if (old?.folder !== stored.folder) this.#note((model) => (model.files[file] = stored));
+    if (old && old.folder !== stored.folder) {
+      this.#note((model) => (model.whole = false));
+      // At worst it stays until the model is removed.
+      await this.#folder.removeEntry(old.folder, { recursive: true }).catch(() => undefined);
+    }
+    const here = new Set<number>();
+    const folder = await findFolder(this.#folder, stored.folder);
+    if (folder !== undefined) {
+      for await (const name of folder.keys()) {
+        const block = blockNumber(name);
+        if (block !== undefined) here.add(block);
+      }
+    }
+    return new DiskFile(this, file, stored.folder, here);
+  }
+
+  /** Notes that the model was loaded, and whether everything that takes was written. */
+  async finishLoading(isWhole: boolean): Promise<void> {
+    await this.drain();
+    const whole = isWhole && !this.#isOff;
+    this.#note((model) => {
+      model.lastUsed = Date.now();
+      model.whole ||= whole;
+    });
+    await this.#noting;
+  }
+
+  /** Waits until everything is written. */
+  async drain(): Promise<void> {
+    while (this.#waiting > 0) await new Promise<void>((resolve) => this.#hasRoom.push(resolve));
+    await this.#noting;
+  }
+
+  /** Waits until writing has caught up with reading. */
+  async room(): Promise<void> {
+    while (this.#waiting > MOST_WAITING) await new Promise<void>((resolve) => this.#hasRoom.push(resolve));
+  }
+
+  /** Writes a block, and tells whether that went well. */
+  async save(folder: string, block: number, bytes: Bytes): Promise<boolean> {
+    if (this.#isOff) return false;
+    this.#waiting += bytes.length;
+    try {
+      await this.#lanes.run(true, async () => {
+        const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+        const handle = await this.#folder.getDirectoryHandle(folder, { create: true });
+        await writeFile(handle, blockName(block), [hash, bytes]);
+      });
+      return true;
+    } catch (error) {
+      this.#turnOff(error);
+      return false;
+    } finally {
+      this.#waiting -= bytes.length;
+      for (const wake of this.#hasRoom.splice(0)) wake();
+    }
+  }
+
+  /** The bytes of a block, or `undefined` if it is not there or spoilt. */
+  async load(folder: string, file: string, block: number, length: number): Promise<Bytes | undefined> {
+    const handle = await findFolder(this.#folder, folder);
+    const content = handle && (await readFile(handle, blockName(block)));
+    if (content === undefined) return undefined;
+    const bytes = content.subarray(HASH_BYTES);
+    if (bytes.length === length) {
+      const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+      if (hash.every((byte, index) => byte === content[index])) {
+        this.#report.read(length);
+        return bytes;
+      }
+    }
+    this.#report.spoilt(file);
+    return undefined;
+  }
+
+  #turnOff(error: unknown): void {
+    if (this.#isOff) return;
+    this.#isOff = true;
+    const full = (error as Error | null)?.name === "QuotaExceededError";
+    this.#report.off(
+      full
+        ? "the storage that the browser gives this site is full, so the rest of the model is not kept for the next visit; removing other models makes room"
+        : `the rest of the model is not kept for the next visit, because it cannot be written (${reason(error)})`,
+    );
+  }
+
+  #note(change: (model: StoredModel) => void): void {
+    change(this.#model);
+    if (this.#isOff) return;
+    this.#noting = this.#noting.then(async () => {
+      try {
+        // Another tab may have noted other files meanwhile.
+        const others = parseModel(await readText(this.#folder, MODEL_FILE));
+        const model = { ...this.#model, files: { ...others?.files, ...this.#model.files } };
+        await writeFile(this.#folder, MODEL_FILE, [new TextEncoder().encode(JSON.stringify(model))]);
+      } catch (error) {
+        this.#turnOff(error);
+      }
+    });
+  }
+}
+
+/** The blocks of one version of one file. */
+export class DiskFile {
+  readonly #model: ModelFolder;
+  readonly #file: string;
+  readonly #folder: string;
+  readonly #here: Set<number>;
+
+  constructor(model: ModelFolder, file: string, folder: string, here: Set<number>) {
+    this.#model = model;
+    this.#file = file;
+    this.#folder = folder;
+    this.#here = here;
+  }
+
+  has(block: number): boolean {
+    return this.#here.has(block);
+  }
+
+  async load(block: number, length: number): Promise<Bytes | undefined> {
+    const bytes = await this.#model.load(this.#folder, this.#file, block, length);
+    if (bytes === undefined) this.#here.delete(block);
+    return bytes;
+  }
+
+  async save(block: number, bytes: Bytes): Promise<boolean> {
+    const saved = await this.#model.save(this.#folder, block, bytes);
+    if (saved) this.#here.add(block);
+    return saved;
+  }
+
+  room(): Promise<void> {
+    return this.#model.room();
+  }
+}
+
+function reason(error: unknown): string {
+  return error instanceof Error && error.message !== "" ? error.message : String((error as Error | null)?.name ?? error);
+}
