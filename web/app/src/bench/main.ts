@@ -68,11 +68,12 @@ function benchmark(): HTMLElement[] {
   };
   return [
     h("h1", { class: "view-heading" }, "Benchmark"),
-    h("p", { class: "lead" }, "How fast this browser and GPU process a prompt (pp) and generate (tg), measured as `moxel bench` does it natively."),
+    h("p", { class: "lead" }, "How fast this browser and GPU process a prompt (pp) and generate (tg), measured as ", h("code", {}, "moxel bench"), " does it natively."),
     h(
       "form",
       { class: "bench-form", onsubmit: (event: SubmitEvent) => void run(event) },
-      h("div", { class: "number-grid" }, field("Model", model), urlField, field("Prompt tokens", prompt), field("Generated tokens", generate), field("Repetitions", repetitions)),
+      h("div", { class: "model-grid" }, field("Model", model), urlField),
+      h("div", { class: "number-grid" }, field("Prompt tokens", prompt), field("Generated tokens", generate), field("Repetitions", repetitions)),
       h("div", { class: "buttons" }, start, stop),
     ),
     bar,

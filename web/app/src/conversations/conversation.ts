@@ -36,7 +36,10 @@ export function ask(conversation: Conversation, content: string): Conversation {
 
 /** Goes back to before the turn at `index`, and asks something else there. */
 export function askInstead(conversation: Conversation, index: number, content: string): Conversation {
-  return ask({ ...conversation, turns: conversation.turns.slice(0, index) }, content);
+  const [first] = conversation.turns;
+  // A title that came from the question changes with it; one that the user gave stays.
+  const named = index > 0 || conversation.title !== titleOf(first?.content ?? "");
+  return ask({ ...conversation, title: named ? conversation.title : UNTITLED, turns: conversation.turns.slice(0, index) }, content);
 }
 
 /** Forgets the answer at `index` and everything after it. */

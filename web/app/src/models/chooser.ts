@@ -80,6 +80,7 @@ export function chooser(host: EngineHost, offered: OfferedModel[], preset: Choic
       viewHeading("Choose a model"),
       h("p", { class: "lead" }, "It is computed by your own GPU, in this browser. What you write stays on this device."),
     ),
+    host.engine && loadedLine(host, host.engine.info.name),
     offers,
     options.element,
     problem,
@@ -89,6 +90,16 @@ export function chooser(host: EngineHost, offered: OfferedModel[], preset: Choic
   );
   dropTarget(element, loadFiles, signal);
   return element;
+}
+
+function loadedLine(host: EngineHost, name: string): HTMLElement {
+  return h(
+    "div",
+    { class: "banner info", id: "loaded-model" },
+    h("span", { class: "banner-text" }, `${name} is loaded. Another one takes its place.`),
+    button("Unload", () => void host.unload()),
+    h("a", { class: "button primary", href: "#/chat" }, "Chat"),
+  );
 }
 
 function offerCard(model: OfferedModel, cached: CachedModel | undefined, onclick: () => void): HTMLElement {
