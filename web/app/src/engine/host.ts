@@ -65,7 +65,9 @@ export class EngineHost {
       this.retry.value = undefined;
       this.plan.value = engine.info.expertPlan;
       this.state.value = { kind: "ready", choice, engine };
-      this.#poll(engine);
+      void this.#poll(engine);
+      // Asked only now: a browser may put the question to the user, who has seen by now what it is about.
+      if (choice.options.cache !== false) void Moxel.cache.persist().catch(() => false);
     } catch (error) {
       if (abort.signal.aborted) return;
       this.#fail(choice, failureOf(error));

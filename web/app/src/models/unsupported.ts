@@ -56,7 +56,7 @@ export function unsupportedView(reason: string | undefined): HTMLElement {
         ? `Models are computed by your GPU through WebGPU, and ${browser?.name ?? "this browser"} does not offer it now.`
         : "Models are computed by your GPU through WebGPU, and the browser does not offer it to an address without encryption.",
     ),
-    reason && h("p", { class: "muted" }, reason),
+    reason && h("p", { class: "muted" }, `The reason: ${reason}.`),
     h("h2", {}, "What to do"),
     h("ul", { class: "steps" }, ...steps.map((step) => h("li", {}, step))),
     h("p", { class: "muted" }, "Conversations that you had before can be read and exported here all the same."),
