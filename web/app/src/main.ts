@@ -38,7 +38,7 @@ const shell = makeShell({
   newChat: () => go({ kind: "chat" }),
   openChat: (id) => go({ kind: "chat", id }),
   openModels: () => choose(),
-  openSettings,
+  openSettings: () => openSettings(host.choice?.system),
 });
 document.body.append(shell.element);
 

@@ -24,8 +24,9 @@ const NUMBERS: NumberField[] = [
   { name: "seed", label: "Seed", hint: "The same seed gives the same answer; empty draws a new one each time.", min: 0, max: 4294967295, step: 1 },
 ];
 
-export function openSettings(): void {
-  const system = h("textarea", { id: "set-system", rows: 4, placeholder: "You are a helpful assistant." });
+/** `suggested` is said where the user leaves the system prompt empty. */
+export function openSettings(suggested: string | undefined): void {
+  const system = h("textarea", { id: "set-system", rows: 4, placeholder: suggested ?? "None" });
   const inputs = NUMBERS.map(({ name, min, max, step }) =>
     h("input", { id: `set-${name}`, type: "number", min, max, step, required: name !== "seed", inputmode: "decimal", placeholder: name === "seed" ? "random" : undefined }),
   );

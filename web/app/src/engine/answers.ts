@@ -68,7 +68,7 @@ export class Answers {
   }
 
   async #write(engine: Engine, conversation: Conversation, growing: Growing, meter: Meter): Promise<Partial<Turn>> {
-    const messages = messagesOf(conversation, settings.value.system);
+    const messages = messagesOf(conversation, settings.value.system.trim() || (this.#host.choice?.system ?? ""));
     const stream = await engine.chat.completions.create(
       { messages, stream: true, ...sampling(settings.value) },
       { signal: growing.abort.signal },
@@ -150,7 +150,7 @@ class Meter {
 
 function messagesOf(conversation: Conversation, system: string): Message[] {
   const turns: Message[] = conversation.turns.map(({ role, content }) => ({ role, content }));
-  return system.trim() ? [{ role: "system", content: system }, ...turns] : turns;
+  return system ? [{ role: "system", content: system }, ...turns] : turns;
 }
 
 function sampling(from: Settings): SamplingParams {

@@ -8,6 +8,8 @@ import { failureOf, type Failure } from "./failure.js";
 export interface Choice {
   name: string;
   model: ModelLocation;
+  /** The system prompt where the user has set none. */
+  system?: string;
   options: Pick<LoadOptions, "expertBudget" | "context" | "precision" | "cache">;
 }
 
@@ -38,6 +40,10 @@ export class EngineHost {
   busy = false;
   #abort: AbortController | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
+
+  get choice(): Choice | undefined {
+    return this.state.value.kind === "empty" ? undefined : this.state.value.choice;
+  }
 
   get engine(): Engine | undefined {
     return this.state.value.kind === "ready" ? this.state.value.engine : undefined;
@@ -83,7 +89,7 @@ export class EngineHost {
 
   /** Loads the same model again, after it failed or to begin afresh. */
   reload(): void {
-    if (this.state.value.kind !== "empty") void this.load(this.state.value.choice);
+    if (this.choice) void this.load(this.choice);
   }
 
   /** Forgets a failure that was read. */

@@ -8,7 +8,8 @@ export interface OfferedModel {
   url: string;
   bytes: number;
   moe?: boolean;
-  recommended?: { expertBudget?: string };
+  /** What it is loaded with, and told, where the user has set nothing else. */
+  recommended?: { expertBudget?: string; system?: string };
 }
 
 /** The offered models; none where the file is missing or makes no sense. */

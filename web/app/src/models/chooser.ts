@@ -13,20 +13,21 @@ import { droppedFiles, modelOfFiles } from "./picked.js";
 
 /** The view; `preset` is a choice that was made before, whose options are shown opened. */
 export function chooser(host: EngineHost, offered: OfferedModel[], preset: Choice | undefined, signal: AbortSignal): HTMLElement {
-  const options = optionsForm();
+  const form = optionsForm();
   if (preset) {
-    options.set(preset.options);
-    options.element.open = true;
+    form.set(preset.options);
+    form.element.open = true;
   }
   const problem = h("p", { class: "problem", id: "choose-problem", role: "alert" });
   const load = (name: string, model: Choice["model"], recommended?: OfferedModel["recommended"]) => {
-    const read = options.read();
+    const read = form.read();
     if ("problem" in read) {
       problem.textContent = read.problem;
       return;
     }
     const budget = read.options.expertBudget ?? recommended?.expertBudget;
-    void host.load({ name, model, options: { ...read.options, ...(budget === undefined ? {} : { expertBudget: budget }) } });
+    const options = budget === undefined ? read.options : { ...read.options, expertBudget: budget };
+    void host.load({ name, model, options, ...(recommended?.system === undefined ? {} : { system: recommended.system }) });
   };
   const loadFiles = (files: File[]) => {
     const picked = modelOfFiles(files);
@@ -82,7 +83,7 @@ export function chooser(host: EngineHost, offered: OfferedModel[], preset: Choic
     ),
     host.engine && loadedLine(host, host.engine.info.name),
     offers,
-    options.element,
+    form.element,
     problem,
     urlForm((name, url) => load(name, url), problem),
     localFiles(loadFiles),

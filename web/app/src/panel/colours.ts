@@ -4,7 +4,7 @@ type Rgb = readonly [number, number, number];
 
 /** From the background's lightness to the far end: viridis on dark, yellow to blue on light. */
 const DARK: Rgb[] = [[45, 38, 72], [62, 74, 137], [38, 130, 142], [53, 183, 121], [180, 222, 44], [253, 231, 37]];
-const LIGHT: Rgb[] = [[238, 242, 218], [199, 228, 190], [118, 197, 190], [52, 145, 186], [36, 88, 160], [12, 36, 92]];
+const LIGHT: Rgb[] = [[222, 231, 192], [190, 223, 184], [118, 197, 190], [52, 145, 186], [36, 88, 160], [12, 36, 92]];
 
 /** A CSS colour for a share from 0 to 1. */
 export function colourOf(share: number, dark: boolean): string {

@@ -19,7 +19,7 @@ export function modelFigures(info: ModelInfo): Figures {
 
 export function adapterFigures({ adapter }: ModelInfo): Figures {
   return Figures.of("figure-adapter", {
-    Name: adapter.name,
+    Name: adapter.name || undefined,
     Backend: adapter.backend,
     Tier: adapter.tier,
     "Largest binding": bytes(adapter.maxBindingBytes),
