@@ -82,7 +82,13 @@ async function main() {
       model: { type: "string", multiple: true, default: [] },
     },
   });
-  const models = JSON.stringify({ models: await Promise.all(values.model.map(describe)) });
+  // What the page knows about a model, its name and what to load it with, goes before what its files tell.
+  const known = JSON.parse(await readFile(path.join(values.page, "models.json"), "utf8")).models;
+  const offer = async (model) => {
+    const found = await describe(model);
+    return { ...found, ...known.find(({ url }) => url === found.url), bytes: found.bytes };
+  };
+  const models = JSON.stringify({ models: await Promise.all(values.model.map(offer)) });
   const folders = { "/": path.resolve(values.page) };
   for (const model of values.model) folders[`/models/${path.basename(model)}`] = path.resolve(model);
   const intercept = (request, response) => {
