@@ -66,6 +66,9 @@ pub enum Error {
     /// No usable GPU adapter, or one that is too small for what was asked.
     #[error("{0}")]
     Adapter(String),
+    /// The GPU has too little memory for what was asked.
+    #[error("not enough GPU memory: {0}")]
+    Memory(String),
     /// The GPU refused or failed an operation.
     #[error("GPU: {0}")]
     Gpu(String),

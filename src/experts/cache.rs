@@ -139,7 +139,7 @@ impl Experts {
             let together = (FLUSH_BYTES / layer.record.bytes().max(1)).max(1) as usize;
             for some in ids.chunks(together) {
                 cache.bring(some, &HashSet::new(), Why::Start).await?;
-                gpu.flush();
+                gpu.flush().await;
                 gpu.check()?;
                 progress(some.len() as u64 * layer.read_bytes());
             }
@@ -246,7 +246,7 @@ impl Cache<'_> {
         let largest = self.experts.layers.iter().map(|layer| layer.record.bytes()).max().unwrap_or(1);
         for (i, some) in absent.chunks((FLUSH_BYTES / largest.max(1)).max(1) as usize).enumerate() {
             if i > 0 {
-                self.gpu.flush();
+                self.gpu.flush().await;
             }
             if self.bring(some, &keep, Why::Ahead).await.is_err() {
                 break;

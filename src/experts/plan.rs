@@ -155,24 +155,24 @@ impl fmt::Display for ExpertPlan {
 ///
 /// # Errors
 /// As [`ExpertPlan::new`] and `make`.
-pub(crate) fn allocate<T>(
+pub(crate) async fn allocate<T>(
     budget: ExpertBudget,
     plan: impl Fn(ExpertBudget) -> Result<ExpertPlan>,
-    mut make: impl FnMut(&ExpertPlan) -> Result<T>,
+    mut make: impl AsyncFnMut(&ExpertPlan) -> Result<T>,
 ) -> Result<(ExpertPlan, T)> {
     if budget == ExpertBudget::Auto {
         for percent in (1..=10).rev() {
             let smaller = plan(ExpertBudget::Percent(f64::from(10 * percent)))?;
-            match make(&smaller) {
+            match make(&smaller).await {
                 Ok(made) => return Ok((smaller, made)),
                 // No memory: try with less.
-                Err(Error::Gpu(_)) if smaller.raised_from.is_none() && percent > 1 => {}
+                Err(Error::Memory(_)) if smaller.raised_from.is_none() && percent > 1 => {}
                 Err(error) => return Err(error),
             }
         }
     }
     let plan = plan(budget)?;
-    let made = make(&plan)?;
+    let made = make(&plan).await?;
     Ok((plan, made))
 }
 
@@ -240,14 +240,15 @@ mod tests {
         let layers = vec![(&record, 10); 4];
         let plan = |budget| plan(&layers, 1, 1 << 30, budget);
         let with_room_for = |slots: usize| {
-            let make = |plan: &ExpertPlan| if plan.slots() <= slots { Ok(()) } else { Err(Error::Gpu("no memory".into())) };
-            allocate(ExpertBudget::Auto, plan, make).map(|(plan, ())| plan.slots())
+            let make = async |plan: &ExpertPlan| if plan.slots() <= slots { Ok(()) } else { Err(Error::Memory("none".into())) };
+            pollster::block_on(allocate(ExpertBudget::Auto, plan, make)).map(|(plan, ())| plan.slots())
         };
         assert_eq!(with_room_for(40).unwrap(), 40);
         assert_eq!(with_room_for(39).unwrap(), 36);
         assert_eq!(with_room_for(8).unwrap(), 8);
         assert!(with_room_for(7).is_err(), "the least does not fit");
-        let fixed = allocate(ExpertBudget::Percent(50.0), plan, |_| Err::<(), _>(Error::Gpu("no memory".into())));
+        let fixed = allocate(ExpertBudget::Percent(50.0), plan, async |_| Err::<(), _>(Error::Memory("none".into())));
+        let fixed = pollster::block_on(fixed);
         assert!(fixed.is_err(), "what was asked for is not changed in silence");
     }
 }

@@ -1,5 +1,8 @@
 //! GPU memory: a named buffer and a range of one.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::Gpu;
 use crate::{Error, Result};
 
@@ -9,8 +12,22 @@ const PROBE_BYTES: u64 = 256 << 20;
 /// A storage buffer. Cloning shares it; the memory is freed with the last clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Buffer {
-    pub(super) raw: wgpu::Buffer,
+    memory: Arc<Memory>,
     label: &'static str,
+}
+
+#[derive(Debug)]
+struct Memory {
+    raw: wgpu::Buffer,
+    held: Arc<AtomicU64>,
+}
+
+/// Natively dropping the handle would do; a browser keeps the memory until it collects garbage, which it sees no hurry for.
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.raw.destroy();
+        self.held.fetch_sub(self.raw.size(), Ordering::Relaxed);
+    }
 }
 
 /// A byte range of a buffer, as a kernel binds it.
@@ -23,7 +40,11 @@ pub(crate) struct Slice {
 
 impl Buffer {
     pub(crate) fn size(&self) -> u64 {
-        self.raw.size()
+        self.memory.raw.size()
+    }
+
+    pub(super) fn raw(&self) -> &wgpu::Buffer {
+        &self.memory.raw
     }
 
     pub(crate) fn slice(&self, offset: u64, size: u64) -> Slice {
@@ -74,12 +95,13 @@ impl Gpu {
     }
 
     /// Fails where this many bytes cannot be allocated besides what is there.
-    pub(crate) fn has_room(&self, bytes: u64) -> Result<()> {
+    pub(crate) async fn has_room(&self, bytes: u64) -> Result<()> {
         let most = self.caps().max_buffer_bytes.min(PROBE_BYTES);
         let piece = |first: u64| self.buffer("memory that will be needed", (bytes - first).min(most));
-        let all: Vec<Buffer> = (0..bytes).step_by(most as usize).map(piece).collect::<Result<_>>()?;
-        drop(all);
-        self.wait_idle();
+        let pieces = || (0..bytes).step_by(most as usize).map(piece).collect::<Result<Vec<_>>>();
+        drop(self.in_memory(pieces).await?);
+        // Freed only once the device has seen that nothing uses them.
+        self.flush().await;
         Ok(())
     }
 
@@ -91,31 +113,23 @@ impl Gpu {
                 self.caps().max_buffer_bytes
             )));
         }
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let raw =
-            self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false });
-        // Natively the scope is resolved at once; in the browser the answer arrives as an uncaptured error later.
-        if let Some(error) = super::device::resolved(scope.pop()) {
-            return Err(Error::Gpu(format!("cannot allocate {size} bytes for {label}: {error}")));
-        }
-        Ok(Buffer { raw, label })
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+        let raw = self
+            .caught(wgpu::ErrorFilter::OutOfMemory, || self.device.create_buffer(&descriptor))
+            .map_err(|error| Error::Memory(format!("cannot allocate {size} bytes for {label}: {error}")))?;
+        self.held.fetch_add(size, Ordering::Relaxed);
+        Ok(Buffer { memory: Arc::new(Memory { raw, held: Arc::clone(&self.held) }), label })
     }
 
     /// Copies bytes into a buffer before anything that is submitted later. Offset and length are multiples of 4.
     pub(crate) fn write(&self, buffer: &Buffer, offset: u64, bytes: &[u8]) {
-        self.queue.write_buffer(&buffer.raw, offset, bytes);
+        self.queue.write_buffer(buffer.raw(), offset, bytes);
     }
 
     /// As [`Self::write`], from byte `offset` of a slice on.
     pub(crate) fn write_slice(&self, slice: &Slice, offset: u64, bytes: &[u8]) {
         debug_assert!(offset + bytes.len() as u64 <= slice.size, "{}: {offset}+{}", slice.buffer.label, bytes.len());
         self.write(&slice.buffer, slice.offset + offset, bytes);
-    }
-
-    /// Waits until what was written so far has reached the GPU, which frees its staging memory.
-    pub(crate) fn flush(&self) {
-        self.queue.submit([]);
-        self.wait_idle();
     }
 
     /// A new buffer with this content.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -30,13 +31,27 @@ pub struct Gpu {
     description: AdapterDescription,
     pipelines: Mutex<HashMap<Shader, Arc<Pipeline>>>,
     fault: Arc<Mutex<Option<Fault>>>,
+    /// Bytes of the buffers that were made here and are still there.
+    pub(super) held: Arc<AtomicU64>,
+    /// Errors are not known when a call returns, as in a browser, whose GPU is another process.
+    answers_later: bool,
 }
 
 /// The first thing that went wrong on the device outside an error scope.
 #[derive(Clone)]
 enum Fault {
     Lost(String),
+    Memory(String),
     Error(String),
+}
+
+impl From<wgpu::Error> for Fault {
+    fn from(error: wgpu::Error) -> Self {
+        match error {
+            wgpu::Error::OutOfMemory { .. } => Self::Memory(error.to_string()),
+            other => Self::Error(other.to_string()),
+        }
+    }
 }
 
 impl Gpu {
@@ -63,7 +78,7 @@ impl Gpu {
             .map_err(|e| Error::Adapter(format!("{}: cannot open a device: {e}", adapter.get_info().name)))?;
         let fault = Arc::new(Mutex::new(None));
         let seen = Arc::clone(&fault);
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&seen, Fault::Error(error.to_string()))));
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&seen, error.into())));
         let seen = Arc::clone(&fault);
         device.set_device_lost_callback(move |_, why| note(&seen, Fault::Lost(why)));
         Ok(Arc::new(Self::wrap(device, queue, fault, options.max_binding_bytes)))
@@ -96,6 +111,8 @@ impl Gpu {
             poller: Poller::new(&device),
             description: AdapterDescription::new(0, &info, caps),
             pipelines: Mutex::default(),
+            held: Arc::default(),
+            answers_later: info.backend == wgpu::Backend::BrowserWebGpu,
             device,
             queue,
             fault,
@@ -114,7 +131,13 @@ impl Gpu {
         &self.description.caps
     }
 
-    /// Bytes of GPU memory in buffers that this device holds now, where the backend can tell.
+    /// Bytes of the buffers that Moxel holds on this device now.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of GPU memory that all buffers of this device take now, where the backend can tell.
     #[must_use]
     pub fn allocated_bytes(&self) -> Option<u64> {
         self.device.generate_allocator_report().map(|report| report.total_allocated_bytes)
@@ -131,7 +154,34 @@ impl Gpu {
         match self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone() {
             None => Ok(()),
             Some(Fault::Lost(why)) => Err(Error::DeviceLost(why)),
+            Some(Fault::Memory(what)) => Err(Error::Memory(what)),
             Some(Fault::Error(what)) => Err(Error::Gpu(what)),
+        }
+    }
+
+    /// Does `work` and returns what the device found wrong with it, where it tells at once. In a browser that reaches the
+    /// handler of uncaptured errors later, and so [`Self::check`].
+    pub(super) fn caught<T>(&self, filter: wgpu::ErrorFilter, work: impl FnOnce() -> T) -> Result<T, wgpu::Error> {
+        if self.answers_later {
+            return Ok(work());
+        }
+        let scope = self.device.push_error_scope(filter);
+        let done = work();
+        match resolved(scope.pop()) {
+            Some(error) => Err(error),
+            None => Ok(done),
+        }
+    }
+
+    /// As `make`, which allocates; fails also where a device that tells later had no memory for it.
+    pub(crate) async fn in_memory<T>(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
+        let (made, answer) = {
+            let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+            (make(), scope.pop())
+        };
+        match answer.await {
+            Some(error) => Err(Error::Memory(error.to_string())),
+            None => made,
         }
     }
 
@@ -141,7 +191,7 @@ impl Gpu {
         if let Some(found) = cache.get(shader) {
             return Ok(Arc::clone(found));
         }
-        let made = Arc::new(Pipeline::compile(&self.device, shader)?);
+        let made = Arc::new(Pipeline::compile(self, shader)?);
         cache.insert(shader.clone(), Arc::clone(&made));
         Ok(made)
     }
@@ -156,7 +206,7 @@ fn note(slot: &Mutex<Option<Fault>>, fault: Fault) {
 }
 
 /// The value of a future that is ready without waiting, as error scopes are on native backends.
-pub(super) fn resolved<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
+fn resolved<T>(future: impl Future<Output = Option<T>>) -> Option<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
         Poll::Pending => None,

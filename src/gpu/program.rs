@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::record::Command;
 use super::shader::Pipeline;
-use super::{Gpu, Recording, Slice};
+use super::{Buffer, Gpu, Recording, Slice};
 use crate::{Error, Result};
 
 /// WebGPU's guaranteed `minUniformBufferOffsetAlignment`.
@@ -14,6 +14,8 @@ const UNIFORM_ALIGNMENT: usize = 256;
 pub(crate) struct Program {
     steps: Vec<Step>,
     cuts: Vec<usize>,
+    /// What the bind groups name, which is freed with its last handle, theirs not counted.
+    _bound: Vec<Buffer>,
 }
 
 /// Steps of a program that are submitted together.
@@ -64,16 +66,21 @@ impl Gpu {
         let params = self.allocate("params", uniforms.len() as u64, usage)?;
         self.write(&params, 0, &uniforms);
 
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        self.caught(wgpu::ErrorFilter::Validation, || self.bind(recording, &params)).map_err(|e| Error::Gpu(e.to_string()))?
+    }
+
+    fn bind(&self, recording: &Recording, params: &Buffer) -> Result<Program> {
         let mut offset = 0;
-        let mut program = Program { steps: Vec::with_capacity(recording.commands.len()), cuts: recording.cuts.clone() };
+        let mut bound = vec![params.clone()];
+        let mut steps = Vec::with_capacity(recording.commands.len());
         for command in &recording.commands {
-            program.steps.push(match command {
+            steps.push(match command {
                 Command::Copy { from, to } => Step::Copy { from: from.clone(), to: to.clone() },
                 Command::Dispatch(d) => {
                     let pipeline = self.pipeline(&d.shader)?;
                     let uniform = (0, Slice { buffer: params.clone(), offset, size: d.params.len() as u64 });
                     offset += d.params.len().next_multiple_of(UNIFORM_ALIGNMENT) as u64;
+                    bound.extend(d.bindings.iter().map(|(_, slice)| slice.buffer.clone()));
                     let entries: Vec<_> = std::iter::once(&uniform).chain(&d.bindings).map(entry).collect();
                     let bindings = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
                         label: Some(d.shader.label()),
@@ -84,10 +91,7 @@ impl Gpu {
                 }
             });
         }
-        match super::device::resolved(scope.pop()) {
-            Some(error) => Err(Error::Gpu(error.to_string())),
-            None => Ok(program),
-        }
+        Ok(Program { steps, cuts: recording.cuts.clone(), _bound: bound })
     }
 
     /// Submits stretches of programs one after the other: one encoder, one submit, as few passes as copies allow.
@@ -96,7 +100,7 @@ impl Gpu {
         let mut steps = stretches.iter().flat_map(|stretch| stretch.0).peekable();
         while let Some(step) = steps.peek() {
             if let Step::Copy { from, to } = step {
-                encoder.copy_buffer_to_buffer(&from.buffer.raw, from.offset, &to.buffer.raw, to.offset, from.size);
+                encoder.copy_buffer_to_buffer(from.buffer.raw(), from.offset, to.buffer.raw(), to.offset, from.size);
                 steps.next();
                 continue;
             }
@@ -118,7 +122,7 @@ fn entry((binding, slice): &(u32, Slice)) -> wgpu::BindGroupEntry<'_> {
     wgpu::BindGroupEntry {
         binding: *binding,
         resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-            buffer: &slice.buffer.raw,
+            buffer: slice.buffer.raw(),
             offset: slice.offset,
             size: std::num::NonZeroU64::new(slice.size),
         }),

@@ -1,9 +1,9 @@
-//! The one place where data comes back from the GPU.
+//! The one place where data comes back from the GPU, and where it is waited for.
 
 use super::{Buffer, Gpu};
 use crate::{Error, Result};
 
-/// Drives map callbacks natively, where nobody else polls the device; in a browser the event loop does it.
+/// Drives callbacks natively, where nobody else polls the device; in a browser the event loop does it.
 pub(super) struct Poller {
     /// Where to ask the thread for a poll; `None` only while it ends.
     #[cfg(not(target_arch = "wasm32"))]
@@ -55,6 +55,18 @@ impl Poller {
 }
 
 impl Gpu {
+    /// Waits until the GPU has done all that was written and submitted so far, which frees the memory that it was staged in.
+    pub(crate) async fn flush(&self) {
+        let (done, finished) = async_channel::bounded(1);
+        self.queue.submit([]);
+        self.queue.on_submitted_work_done(move || {
+            let _ = done.try_send(());
+        });
+        self.poller.poll(&self.device);
+        // Not answered by a device that was lost, which the next operation reports.
+        let _ = finished.recv().await;
+    }
+
     /// A buffer that the CPU can read once a program has copied into it.
     pub(crate) fn staging(&self, size: u64) -> Result<Buffer> {
         self.allocate("staging", size, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
@@ -64,18 +76,22 @@ impl Gpu {
     pub(crate) async fn read(&self, staging: &Buffer, size: u64) -> Result<Vec<u8>> {
         let (done, finished) = async_channel::bounded(1);
         let _mapping = Mapping(staging);
-        staging.raw.map_async(wgpu::MapMode::Read, 0..size, move |result| {
+        staging.raw().map_async(wgpu::MapMode::Read, 0..size, move |result| {
             let _ = done.try_send(result);
         });
         self.poller.poll(&self.device);
         let mapped = finished.recv().await;
+        if !matches!(mapped, Ok(Ok(()))) {
+            // A browser may say that a device was lost only after it has given up what was asked of it.
+            self.flush().await;
+        }
         self.check()?;
         match mapped {
             Ok(Ok(())) => {}
             Ok(Err(e)) => return Err(Error::Gpu(format!("cannot read back {size} bytes: {e}"))),
             Err(_) => return Err(Error::DeviceLost("a read-back was never answered".into())),
         }
-        let view = staging.raw.get_mapped_range(0..size);
+        let view = staging.raw().get_mapped_range(0..size);
         view.map(|view| view.to_vec()).map_err(|e| Error::Gpu(format!("cannot read back {size} bytes: {e}")))
     }
 }
@@ -85,6 +101,6 @@ struct Mapping<'a>(&'a Buffer);
 
 impl Drop for Mapping<'_> {
     fn drop(&mut self) {
-        self.0.raw.unmap();
+        self.0.raw().unmap();
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 
 use wesl::{CompileOptions, Feature, Features, ModulePath, NoMangler, VirtualResolver};
 
+use super::Gpu;
 use crate::{Error, Result};
 
 /// The modules of `shaders/` by name, `shared/half.wgsl` being `shared::half`.
@@ -104,35 +105,35 @@ impl Shader {
 }
 
 impl Pipeline {
-    pub(super) fn compile(device: &wgpu::Device, shader: &Shader) -> Result<Self> {
+    pub(super) fn compile(gpu: &Gpu, shader: &Shader) -> Result<Self> {
         let text = shader.wgsl()?;
         let name = shader.to_string();
-        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&name), source: wgpu::ShaderSource::Wgsl(text.into()) };
         // wgpu's own loop counters and index clamps keep drivers from unrolling and from holding arrays in registers: without
         // them a product of many tokens takes a third to four fifths of the time on lavapipe. Browsers check regardless.
         let mut checks = wgpu::ShaderRuntimeChecks::checked();
         checks.force_loop_bounding = false;
         checks.bounds_checks = false;
-        // SAFETY: every loop has a bound that a uniform or a constant sets (a test refuses `loop` and `while`). Every index
-        // follows from sizes that the dispatching code took from the bound buffers' own making, from token ids and positions
-        // that `Session` has checked, or from expert ids that the router shader limits.
-        let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
-        let raw = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&name),
-            layout: None,
-            module: &module,
-            entry_point: None,
-            // Every kernel writes its workgroup memory before it reads it; clearing it costs as much as a small kernel.
-            compilation_options: wgpu::PipelineCompilationOptions {
-                zero_initialize_workgroup_memory: false,
-                ..Default::default()
-            },
-            cache: None,
-        });
-        if let Some(error) = super::device::resolved(scope.pop()) {
-            return Err(Error::Gpu(format!("shader {name}: {error}")));
-        }
+        let make = || {
+            // SAFETY: every loop has a bound that a uniform or a constant sets (a test refuses `loop` and `while`). Every index
+            // follows from sizes that the dispatching code took from the bound buffers' own making, from token ids and
+            // positions that `Session` has checked, or from expert ids that the router shader limits.
+            let module = unsafe { gpu.device.create_shader_module_trusted(descriptor, checks) };
+            gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&name),
+                layout: None,
+                module: &module,
+                entry_point: None,
+                // Every kernel writes its workgroup memory before it reads it; clearing it costs as much as a small kernel.
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    zero_initialize_workgroup_memory: false,
+                    ..Default::default()
+                },
+                cache: None,
+            })
+        };
+        let raw =
+            gpu.caught(wgpu::ErrorFilter::Validation, make).map_err(|error| Error::Gpu(format!("shader {name}: {error}")))?;
         let layout = raw.get_bind_group_layout(0);
         Ok(Self { raw, layout })
     }

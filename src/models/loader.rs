@@ -6,16 +6,13 @@ use crate::kernels::{Array, Matrix};
 use crate::layers::{Linear, Norm};
 use crate::packing::Layout;
 use crate::repack::{Piece, Rows, runs, shaped, tensor_error};
-use crate::weights::{Checkpoint, DType};
+use crate::weights::{Checkpoint, DType, OnProgress};
 use crate::{Result, rope};
 
 /// Bytes of packed weights that are staged at a time.
 const BATCH_BYTES: u64 = 4 << 20;
 /// Bytes after which uploads are waited for, so that the driver's staging memory stays small.
 const FLUSH_BYTES: u64 = 32 << 20;
-
-/// Told how many bytes of the checkpoint have been read.
-type OnProgress<'a> = &'a mut (dyn FnMut(u64) + Send);
 
 pub(crate) struct Loader<'a> {
     gpu: &'a Gpu,
@@ -24,7 +21,8 @@ pub(crate) struct Loader<'a> {
     context: usize,
     /// Room for the experts.
     pools: &'a Pools,
-    progress: OnProgress<'a>,
+    /// Told how many bytes of the checkpoint have been read.
+    progress: &'a mut OnProgress<'a, u64>,
     read: u64,
     unflushed: u64,
 }
@@ -35,7 +33,7 @@ impl<'a> Loader<'a> {
         checkpoint: &'a Checkpoint,
         context: usize,
         pools: &'a Pools,
-        progress: OnProgress<'a>,
+        progress: &'a mut OnProgress<'a, u64>,
     ) -> Self {
         Self { gpu, checkpoint, context, pools, progress, read: 0, unflushed: 0 }
     }
@@ -113,7 +111,7 @@ impl<'a> Loader<'a> {
             self.advance(share);
             self.unflushed += 4 * (packed.quants.len() + packed.side.len()) as u64;
             if self.unflushed > FLUSH_BYTES {
-                self.gpu.flush();
+                self.gpu.flush().await;
                 self.unflushed = 0;
             }
         }
