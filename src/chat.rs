@@ -5,7 +5,6 @@ use crate::chat_template::Message;
 use crate::engine::Engine;
 use crate::generate::{GenerateOptions, Generation};
 use crate::session::Session;
-use crate::tokenizer::DecodeStream;
 
 /// A conversation with a model.
 pub struct Chat {
@@ -54,34 +53,10 @@ impl Chat {
         let mut messages = self.messages.clone();
         messages.push(Message::new("user", text));
         let prompt = self.engine.chat_prompt(&messages)?;
-        let kept = common_prefix(self.session.tokens(), &prompt);
-        self.session.rewind(kept);
-        let decoder = DecodeStream::new(self.engine.tokenizer()?);
-        let generation = Generation::new(&mut self.session, prompt.get(kept..).unwrap_or_default(), options, decoder)?;
+        let kept = self.session.keep_common(&prompt);
+        let generation = self.session.answer(prompt.get(kept..).unwrap_or_default(), options)?;
         self.messages = messages;
         let answer = &mut self.messages.push_mut(Message::new("assistant", "")).content;
         Ok(generation.writing_to(answer))
-    }
-}
-
-/// How many tokens the two begin with in common, leaving at least one of `prompt` to be computed.
-fn common_prefix(held: &[u32], prompt: &[u32]) -> usize {
-    let same = held.iter().zip(prompt).take_while(|(a, b)| a == b).count();
-    same.min(prompt.len().saturating_sub(1))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::common_prefix;
-
-    #[test]
-    fn what_is_held_is_kept_up_to_the_last_token() {
-        assert_eq!(common_prefix(&[], &[1, 2, 3]), 0);
-        assert_eq!(common_prefix(&[1, 2], &[1, 2, 3]), 2);
-        assert_eq!(common_prefix(&[1, 2, 9, 9], &[1, 2, 3]), 2);
-        // One token has to be computed: its logits are wanted.
-        assert_eq!(common_prefix(&[1, 2, 3, 4], &[1, 2, 3]), 2);
-        assert_eq!(common_prefix(&[9], &[1, 2, 3]), 0);
-        assert_eq!(common_prefix(&[1], &[]), 0);
     }
 }

@@ -1,20 +1,20 @@
-//! An engine: a loaded model, its tokenizer and its chat template, bound to a GPU. Immutable and shared by its sessions.
+//! An engine: a model's files and their weights, bound to a GPU. Immutable and shared by its sessions.
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
-use crate::chat_template::{ChatTemplate, Message};
+use crate::chat_template::Message;
 use crate::dims::Dims;
 use crate::experts::{ExpertOptions, ExpertPlan, ExpertStats, Experts, Fetching, Pools, SyncCosts, Trace, allocate};
 use crate::gpu::Gpu;
 use crate::kernels::KernelChoice;
 use crate::kv_cache::KvCache;
-use crate::models::{Loader, Model, ModelInfo, architecture};
+use crate::model_files::ModelFiles;
+use crate::models::{Loader, Model, ModelInfo};
 use crate::session::Session;
+
 use crate::tokenizer::Tokenizer;
 use crate::tuning;
-use crate::weights::{Checkpoint, Format, WeightSource};
+use crate::weights::{OnProgress, WeightSource};
 use crate::{Error, Result};
 
 /// How exactly the model computes.
@@ -72,10 +72,23 @@ impl EngineOptions {
 /// How far loading has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadProgress {
+    /// What is being loaded.
+    pub phase: LoadPhase,
     /// Bytes of tensors read so far.
     pub read_bytes: u64,
-    /// Bytes of all tensors. Loading may end below it: tensors that take no part in text are not read.
+    /// Bytes of all tensors that loading reads: without the experts where they are read when a token chooses them. Loading
+    /// may end below it: tensors that take no part in text are not read.
     pub total_bytes: u64,
+}
+
+/// The parts of loading, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LoadPhase {
+    /// What every token needs.
+    Dense,
+    /// The routed experts.
+    Experts,
 }
 
 /// A loaded model. Cloning shares it; the weights leave the GPU with the last clone and the last session.
@@ -94,23 +107,14 @@ pub(crate) struct Loaded {
     pub(crate) choice: KernelChoice,
     pub(crate) experts: Experts,
     pub(crate) prefill_chunk: usize,
-    pub(crate) info: ModelInfo,
-    /// Or why there is none: logits need no tokenizer.
-    tokenizer: Result<Tokenizer, String>,
-    /// Or why there is none: raw completion needs no template.
-    template: Result<ChatTemplate, String>,
-}
-
-impl Loaded {
-    pub(crate) fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.tokenizer.as_ref().map_err(|why| Error::Tokenizer(why.clone()))
-    }
+    pub(crate) files: Arc<ModelFiles>,
 }
 
 impl Engine {
     /// Loads a model to the GPU.
     ///
-    /// `entry` names what to open in the source, see [`Checkpoint::open`]; `progress` is called as tensors are read.
+    /// `entry` names what to open in the source, see [`Checkpoint::open`](crate::weights::Checkpoint::open); `progress` is
+    /// called as tensors are read.
     ///
     /// # Errors
     /// Files that cannot be read or are malformed, an unsupported model, or a GPU that is too small; the sentence names
@@ -120,56 +124,69 @@ impl Engine {
         source: Arc<dyn WeightSource>,
         entry: &str,
         options: &EngineOptions,
-        progress: &mut (dyn FnMut(LoadProgress) + Send),
+        progress: &mut OnProgress<'_, LoadProgress>,
     ) -> Result<Self> {
-        let checkpoint = Checkpoint::open(source, entry).await?;
-        let info = ModelInfo::new(&checkpoint)?;
-        let architecture = architecture(&checkpoint)?;
-        let context = options.context_for(&info)?;
-        KvCache::check(gpu, &architecture.dims(), context, options.precision == Precision::Exact)?;
-        let (tokenizer, template) = read_text_files(&checkpoint).await?;
-        let total_bytes = info.weight_bytes;
-        let layers = architecture.expert_layers(&checkpoint)?;
-        let other_bytes = info.weight_bytes - info.expert_bytes + session_bytes(&info, context, options);
+        let files = ModelFiles::open(source, entry).await?;
+        Self::from_files(gpu, &files, options, progress).await
+    }
+
+    /// Loads the weights of opened files to the GPU.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub async fn from_files(
+        gpu: &Arc<Gpu>,
+        files: &Arc<ModelFiles>,
+        options: &EngineOptions,
+        progress: &mut OnProgress<'_, LoadProgress>,
+    ) -> Result<Self> {
+        let (info, architecture, checkpoint) = (files.info(), &files.architecture, &files.checkpoint);
+        let dims = architecture.dims();
+        let context = options.context_for(info)?;
+        KvCache::check(gpu, &dims, context, options.precision == Precision::Exact)?;
+        // What was dropped a moment ago may still be in use, and its memory be missing.
+        gpu.flush().await;
+        let layers = architecture.expert_layers(checkpoint)?;
+        let other_bytes = info.weight_bytes - info.expert_bytes + session_bytes(info, context, options);
         let (plan, pools) = allocate(
             options.experts.budget,
-            |budget| ExpertPlan::new(&layers, architecture.dims().chosen, gpu.caps().max_binding_bytes, budget),
-            |plan| {
-                let pools = Pools::new(gpu, &layers, plan)?;
-                gpu.has_room(other_bytes)?;
+            |budget| ExpertPlan::new(&layers, dims.chosen, gpu.caps().max_binding_bytes, budget),
+            async |plan| {
+                let pools = gpu.in_memory(|| Pools::new(gpu, &layers, plan)).await?;
+                gpu.has_room(other_bytes).await?;
                 Ok(pools)
             },
-        )?;
+        )
+        .await?;
+        let total_bytes = info.weight_bytes - if plan.holds_all() { 0 } else { info.expert_bytes };
         let mut read = 0;
         let mut on_read = |read_bytes| {
             read = read_bytes;
-            progress(LoadProgress { read_bytes, total_bytes });
+            progress(LoadProgress { phase: LoadPhase::Dense, read_bytes, total_bytes });
         };
-        let mut loader = Loader::new(gpu, &checkpoint, context, &pools, &mut on_read);
+        let mut loader = Loader::new(gpu, checkpoint, context, &pools, &mut on_read);
         let model = architecture.load(&mut loader).await?;
-        gpu.flush();
+        gpu.flush().await;
         let costs = if plan.holds_all() { SyncCosts::default() } else { tuning::sync_costs(gpu).await? };
-        let experts = Experts::new(Arc::new(checkpoint), layers, pools, plan, options.experts, costs);
+        let experts = Experts::new(Arc::clone(checkpoint), layers, pools, plan, options.experts, costs);
         if experts.plan().holds_all() {
             let loaded = |bytes| {
                 read += bytes;
-                progress(LoadProgress { read_bytes: read, total_bytes });
+                progress(LoadProgress { phase: LoadPhase::Experts, read_bytes: read, total_bytes });
             };
             experts.load_all(gpu, loaded).await?;
         }
-        let choice = tuning::choose(gpu, &info, options.precision).await?;
+        let choice = tuning::choose(gpu, info, options.precision).await?;
         let loaded = Loaded {
             gpu: Arc::clone(gpu),
             model,
-            dims: architecture.dims(),
+            dims,
             context,
             precision: options.precision,
             choice,
             experts,
             prefill_chunk: options.prefill_chunk.clamp(1, MOST_CHUNK),
-            info,
-            tokenizer,
-            template,
+            files: Arc::clone(files),
         };
         Ok(Self { loaded: Arc::new(loaded) })
     }
@@ -183,7 +200,7 @@ impl Engine {
         gpu: &Arc<Gpu>,
         path: &std::path::Path,
         options: &EngineOptions,
-        progress: &mut (dyn FnMut(LoadProgress) + Send),
+        progress: &mut OnProgress<'_, LoadProgress>,
     ) -> Result<Self> {
         let (source, entry) = crate::weights::open_path(path)?;
         pollster::block_on(Self::load(gpu, source, &entry, options, progress))
@@ -200,7 +217,13 @@ impl Engine {
     /// What the checkpoint holds.
     #[must_use]
     pub fn info(&self) -> &ModelInfo {
-        &self.loaded.info
+        self.loaded.files.info()
+    }
+
+    /// The files that it was made from.
+    #[must_use]
+    pub fn files(&self) -> &Arc<ModelFiles> {
+        &self.loaded.files
     }
 
     /// The device that it runs on.
@@ -267,7 +290,7 @@ impl Engine {
     /// # Errors
     /// The checkpoint has no tokenizer, or one that cannot be used.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.loaded.tokenizer()
+        self.loaded.files.tokenizer()
     }
 
     /// The ids of a prompt: a conversation through the model's chat template, ready for the assistant's answer.
@@ -275,8 +298,7 @@ impl Engine {
     /// # Errors
     /// The model has no chat template or tokenizer, or the template refuses the conversation.
     pub fn chat_prompt(&self, messages: &[Message]) -> Result<Vec<u32>> {
-        let template = self.loaded.template.as_ref().map_err(|why| Error::Template(why.clone()))?;
-        self.tokenizer()?.encode(&template.render(messages, true)?, false)
+        self.loaded.files.chat_prompt(messages)
     }
 }
 
@@ -285,44 +307,4 @@ fn session_bytes(info: &ModelInfo, context: usize, options: &EngineOptions) -> u
     let widening = if options.precision == Precision::Exact { 2 } else { 1 };
     let rows = options.prefill_chunk.clamp(1, MOST_CHUNK) * (32 * info.hidden + 4 * info.vocab);
     widening * info.kv_bytes_per_token * context as u64 + rows as u64
-}
-
-/// The tokenizer and the chat template, from the files or keys where the container keeps them. A model without a usable one
-/// can do what needs none.
-async fn read_text_files(checkpoint: &Checkpoint) -> Result<(Result<Tokenizer, String>, Result<ChatTemplate, String>)> {
-    let (tokenizer, template) = if checkpoint.format() == Format::Gguf {
-        (Tokenizer::from_gguf(checkpoint.config()), ChatTemplate::from_gguf(checkpoint.config()))
-    } else {
-        let config = json(checkpoint, "tokenizer_config.json").await?;
-        let generation = json(checkpoint, "generation_config.json").await?;
-        let tokenizer = match checkpoint.side_file("tokenizer.json").await? {
-            None => Err(Error::Tokenizer("tokenizer.json is missing beside config.json".into())),
-            Some(text) => Tokenizer::from_huggingface(&text, config.as_ref(), checkpoint.config(), generation.as_ref()),
-        };
-        let template = checkpoint.side_file("chat_template.jinja").await?;
-        let template = template.as_deref().map(|t| utf8("chat_template.jinja", t)).transpose()?;
-        (tokenizer, ChatTemplate::from_huggingface(template, config.as_ref()))
-    };
-    let template = template
-        .map_err(|e| plain(&e))
-        .and_then(|found| found.ok_or_else(|| "the model has none: it may not be made for chat; use raw completion".into()));
-    Ok((tokenizer.map_err(|e| plain(&e)), template))
-}
-
-/// The sentence without the prefix that its kind of error puts before it again.
-fn plain(error: &Error) -> String {
-    match error {
-        Error::Tokenizer(why) | Error::Template(why) => why.clone(),
-        other => other.to_string(),
-    }
-}
-
-async fn json(checkpoint: &Checkpoint, file: &str) -> Result<Option<Value>> {
-    let Some(bytes) = checkpoint.side_file(file).await? else { return Ok(None) };
-    let malformed = |e: serde_json::Error| Error::Format { file: file.into(), problem: e.to_string() };
-    serde_json::from_slice(&bytes).map(Some).map_err(malformed)
-}
-
-fn utf8<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str> {
-    std::str::from_utf8(bytes).map_err(|e| Error::Format { file: file.into(), problem: format!("is not UTF-8 text: {e}") })
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_core::Stream;
 use futures_lite::{StreamExt, stream};
 
+use crate::engine::Engine;
 use crate::sampler::{Sampler, SamplingOptions};
 use crate::session::{Counters, Session};
 use crate::tokenizer::{DecodeStream, StopStrings};
@@ -94,13 +95,23 @@ impl Session {
     /// An empty prompt or one that does not fit into the context, options out of their range, a model without a
     /// tokenizer.
     pub fn generate(&mut self, prompt: &[u32], options: GenerateOptions) -> Result<Generation<'_>> {
-        let decoder = DecodeStream::continuing(self.engine().tokenizer()?);
+        let decoder = DecodeStream::continuing(self.engine().files.tokenizer()?);
+        Generation::new(self, prompt, options, decoder)
+    }
+
+    /// As [`Session::generate`], for a text of its own such as an answer in a chat: a space that the tokenizer puts before
+    /// every text is left out.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn answer(&mut self, prompt: &[u32], options: GenerateOptions) -> Result<Generation<'_>> {
+        let decoder = DecodeStream::new(self.engine().files.tokenizer()?);
         Generation::new(self, prompt, options, decoder)
     }
 }
 
 impl<'a> Generation<'a> {
-    pub(crate) fn new(session: &'a mut Session, prompt: &[u32], options: GenerateOptions, decoder: DecodeStream) -> Result<Self> {
+    fn new(session: &'a mut Session, prompt: &[u32], options: GenerateOptions, decoder: DecodeStream) -> Result<Self> {
         session.check(prompt)?;
         if prompt.is_empty() {
             return Err(Error::Request("the prompt is empty; there must be at least one token to continue from".into()));
@@ -109,7 +120,7 @@ impl<'a> Generation<'a> {
         Ok(Self {
             sampler: Sampler::new(options.sampling)?,
             stops: StopStrings::new(options.stop)?,
-            end_ids: session.engine().tokenizer()?.end_ids().to_vec(),
+            end_ids: session.engine().files.tokenizer()?.end_ids().to_vec(),
             input: prompt.to_vec(),
             decoder,
             left,
@@ -153,6 +164,21 @@ impl<'a> Generation<'a> {
             Some((token, generation))
         })
         .fuse()
+    }
+
+    /// Goes on with another engine of the same model, after the GPU of this one was lost: the session moves there and computes
+    /// its tokens again with the next one. The text, the random numbers and what stops the generation go on as they were.
+    ///
+    /// # Errors
+    /// The engine holds another model or a smaller context, or its GPU has no room for a session. The generation is as it was.
+    pub fn resume_on(&mut self, engine: &Engine) -> Result<()> {
+        let tokens = [self.session.tokens(), &self.input].concat();
+        let session = self.session.moved_to(engine)?;
+        session.check(&tokens)?;
+        *self.session = session;
+        self.input = tokens;
+        self.broken = false;
+        Ok(())
     }
 
     /// Why it ended, once it has.

@@ -20,6 +20,7 @@
 //! - A [`Gpu`] is a device: opened by Moxel, or an application's own ([`Gpu::from_wgpu`]). [`adapters`] lists what there is.
 //! - An [`Engine`] is a model on a device, loaded from a Hugging Face directory, a GGUF file or any
 //!   [`weights::WeightSource`], such as one that [`weights::open`] finds behind a URL. It is immutable; clones share it.
+//!   [`ModelFiles`] is what of it needs no GPU, from which engines can be made again.
 //! - A [`Session`] is one timeline of tokens with its KV cache: [`prefill`](Session::prefill), [`next`](Session::next),
 //!   [`rewind`](Session::rewind), [`logits`](Session::logits). Sessions of an engine are independent.
 //! - A [`Generation`] continues a text: a stream of [`Token`]s, natively also an iterator, that stops where the model or
@@ -93,6 +94,7 @@ mod gpu;
 mod kernels;
 mod kv_cache;
 mod layers;
+mod model_files;
 mod models;
 // Writes files, which the browser does not have.
 #[cfg(any(unix, windows))]
@@ -109,7 +111,7 @@ mod tuning;
 pub mod weights;
 
 pub use chat::Chat;
-pub use engine::{Engine, EngineOptions, LoadProgress, Precision};
+pub use engine::{Engine, EngineOptions, LoadPhase, LoadProgress, Precision};
 pub use error::{Error, Result};
 pub use experts::{
     EvictionPolicy, ExpertBudget, ExpertOptions, ExpertPlan, ExpertStats, Fetching, LayerStats, PrefillStats, StallTime, SyncMode,
@@ -117,6 +119,7 @@ pub use experts::{
 pub use experts::{ReplayPolicy, ReplayResult, Trace, TraceLayer, TraceToken, replay};
 pub use generate::{CancelToken, FinishReason, GenerateOptions, Generation, Token};
 pub use gpu::{AdapterDescription, AdapterSelector, Caps, Gpu, GpuOptions, adapters};
+pub use model_files::ModelFiles;
 pub use models::{ModelInfo, expert_plan};
 #[cfg(any(unix, windows))]
 pub use pack::{PackOptions, PackProgress, PackSummary, PackWeights, pack};

@@ -37,7 +37,7 @@ pub fn load_with(common: &Common, path: &Path, options: &EngineOptions) -> moxel
     let gpu = pollster::block_on(Gpu::new(&GpuOptions { adapter: common.selector(), ..GpuOptions::default() }))?;
     eprintln!("adapter: {}", gpu.description());
     let bar = bytes_bar("loading");
-    let mut on_progress = |LoadProgress { read_bytes, total_bytes }| {
+    let mut on_progress = |LoadProgress { read_bytes, total_bytes, .. }| {
         bar.set_length(total_bytes);
         bar.set_position(read_bytes);
     };

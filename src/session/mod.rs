@@ -7,7 +7,7 @@ mod turns;
 
 use std::sync::Arc;
 
-use crate::engine::{Loaded, Precision};
+use crate::engine::{Engine, Loaded, Precision};
 use crate::gpu::Buffer;
 use crate::kv_cache::KvCache;
 use crate::layers::{RoutingLayout, Scratch};
@@ -106,6 +106,14 @@ impl Session {
         self.tokens.truncate(len);
     }
 
+    /// Forgets all tokens but those that `prompt` also begins with, and at least its last, so that there is one left to be
+    /// computed. Returns how many were kept: what follows them in `prompt` is what to continue with.
+    pub fn keep_common(&mut self, prompt: &[u32]) -> usize {
+        let kept = common_prefix(&self.tokens, prompt);
+        self.rewind(kept);
+        kept
+    }
+
     /// Appends tokens to the timeline without asking what follows them.
     ///
     /// May be dropped while it waits: the session then holds the tokens of the chunks that were computed.
@@ -151,7 +159,7 @@ impl Session {
     /// As [`Session::prefill`].
     pub async fn logits(&mut self, tokens: &[u32]) -> Result<Logits> {
         self.check(tokens)?;
-        let layers = &self.engine.info.moe_layers;
+        let layers = &self.engine.files.info().moe_layers;
         let mut all = Logits {
             routing: layers.iter().map(|&layer| Routing { layer, ..Routing::default() }).collect(),
             ..Logits::default()
@@ -170,6 +178,17 @@ impl Session {
         Ok(all)
     }
 
+    /// An empty session of another engine with the same model, which goes on counting where this one stands.
+    ///
+    /// # Errors
+    /// It is another model, or its GPU has no room for a session.
+    pub(crate) fn moved_to(&self, engine: &Engine) -> Result<Self> {
+        if engine.info() != self.engine.files.info() {
+            return Err(Error::Request("a session can only move to an engine of the same model".into()));
+        }
+        Ok(Self { counters: self.counters, ..engine.session()? })
+    }
+
     /// Fails where these tokens cannot be appended.
     pub(crate) fn check(&self, tokens: &[u32]) -> Result<()> {
         let (total, context) = (self.tokens.len() + tokens.len(), self.engine.context);
@@ -181,5 +200,27 @@ impl Session {
             Some(id) => Err(Error::Request(format!("token id {id} is outside the vocabulary of {vocab}"))),
             None => Ok(()),
         }
+    }
+}
+
+/// How many tokens the two begin with in common, leaving at least one of `prompt` to be computed.
+fn common_prefix(held: &[u32], prompt: &[u32]) -> usize {
+    let same = held.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+    same.min(prompt.len().saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::common_prefix;
+
+    #[test]
+    fn what_is_held_is_kept_up_to_the_last_token() {
+        assert_eq!(common_prefix(&[], &[1, 2, 3]), 0);
+        assert_eq!(common_prefix(&[1, 2], &[1, 2, 3]), 2);
+        assert_eq!(common_prefix(&[1, 2, 9, 9], &[1, 2, 3]), 2);
+        // One token has to be computed: its logits are wanted.
+        assert_eq!(common_prefix(&[1, 2, 3, 4], &[1, 2, 3]), 2);
+        assert_eq!(common_prefix(&[9], &[1, 2, 3]), 0);
+        assert_eq!(common_prefix(&[1], &[]), 0);
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     gguf, huggingface,
     packed::{self, Packed, PackedLayer, RecordInfo, packed_expert_name},
-    source::{WeightSource, display_name, read_exactly, read_small_file},
+    source::{OnProgress, WeightSource, display_name, read_exactly, read_small_file},
     tensors::{TensorInfo, TensorTable},
     text::shown,
 };
@@ -170,7 +170,7 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Format`] for a file whose content is another, [`Error::Request`] if the checkpoint is not a packed model,
     /// [`Error::Read`] if the source fails.
-    pub async fn verify(&self, progress: &mut (dyn FnMut(u64) + Send)) -> Result<()> {
+    pub async fn verify(&self, progress: &mut OnProgress<'_, u64>) -> Result<()> {
         let Some(packed) = &self.opened.packed else {
             return Err(Error::Request(format!("{} has no hashes to compare with: only packed models have", self.file())));
         };

@@ -39,7 +39,7 @@ pub use memory::MemorySource;
 #[cfg(any(unix, windows))]
 pub(crate) use packed::{MANIFEST, Manifest, PAGE, StoredExperts, StoredFile, StoredTensor};
 pub use packed::{PackedLayer, PackedMatrix, RecordInfo, packed_expert_name};
-pub use source::{BoxFuture, MaybeSend, MaybeSync, WeightSource};
+pub use source::{BoxFuture, MaybeSend, MaybeSync, OnProgress, WeightSource};
 pub use tensors::TensorInfo;
 pub(crate) use text::shown;
 #[cfg(any(unix, windows))]

@@ -11,6 +11,9 @@ mod platform {
     /// promises cannot.
     pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+    /// Told of something as it goes on; it can move between threads as [`BoxFuture`] can.
+    pub type OnProgress<'a, T> = dyn FnMut(T) + Send + 'a;
+
     /// [`Send`], except in the browser, where it holds for everything.
     pub trait MaybeSend: Send {}
     impl<T: Send + ?Sized> MaybeSend for T {}
@@ -28,6 +31,9 @@ mod platform {
     /// promises cannot.
     pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
+    /// Told of something as it goes on; it can move between threads as [`BoxFuture`] can.
+    pub type OnProgress<'a, T> = dyn FnMut(T) + 'a;
+
     /// [`Send`], except in the browser, where it holds for everything.
     pub trait MaybeSend {}
     impl<T: ?Sized> MaybeSend for T {}
@@ -37,7 +43,7 @@ mod platform {
     impl<T: ?Sized> MaybeSync for T {}
 }
 
-pub use platform::{BoxFuture, MaybeSend, MaybeSync};
+pub use platform::{BoxFuture, MaybeSend, MaybeSync, OnProgress};
 
 /// A folder of named files, read by byte ranges.
 ///

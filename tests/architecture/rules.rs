@@ -24,8 +24,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kv_cache", &["dims", "gpu"]),
     ("layers", &["dims", "kernels", "kv_cache", "gpu"]),
     ("models", &["dims", "layers", "kernels", "gpu", "weights", "config", "packing", "repack", "experts", "rope"]),
+    ("model_files", &["models", "experts", "weights", "tokenizer", "chat_template"]),
     ("pack", &["models", "experts", "repack", "packing", "weights"]),
-    ("session", &["engine", "models", "layers", "kernels", "experts", "kv_cache", "gpu", "sampler"]),
+    ("session", &["engine", "model_files", "models", "layers", "kernels", "experts", "kv_cache", "gpu", "sampler"]),
     // Measures kernels as an engine would use them.
     ("tuning", &["engine", "models", "experts", "kernels", "packing", "gpu", "weights"]),
     (
@@ -34,6 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "dims",
             "session",
             "tuning",
+            "model_files",
             "models",
             "experts",
             "kv_cache",
@@ -44,7 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "chat_template",
         ],
     ),
-    ("generate", &["session", "sampler", "tokenizer"]),
+    ("generate", &["engine", "session", "sampler", "tokenizer"]),
     ("chat", &["engine", "session", "generate", "tokenizer", "chat_template"]),
     // Written from the mathematics: shares nothing with what it judges.
     ("reference", &[]),

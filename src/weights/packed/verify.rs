@@ -3,7 +3,7 @@
 use super::StoredFile;
 use crate::Result;
 use crate::weights::{
-    source::{WeightSource, display_name, read_exactly},
+    source::{OnProgress, WeightSource, display_name, read_exactly},
     tensors::format_error,
 };
 use sha2::{Digest, Sha256};
@@ -16,7 +16,7 @@ const PIECE: u64 = 4 << 20;
 pub(in crate::weights) async fn verify(
     source: &dyn WeightSource,
     files: &BTreeMap<String, StoredFile>,
-    progress: &mut (dyn FnMut(u64) + Send),
+    progress: &mut OnProgress<'_, u64>,
 ) -> Result<()> {
     for (file, stored) in files {
         let mut hash = Sha256::new();
