@@ -1,0 +1,198 @@
+//! The class that the worker drives.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use async_lock::Mutex;
+use js_sys::Function;
+use moxel::{CancelToken, Counters, Engine, Error, FinishReason, ModelFiles, Result, Session};
+use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
+
+use crate::errors::{thrown, with_code};
+use crate::figures::{Figures, Info, LogitsBuilder, Outcome, heap_bytes, model_name};
+use crate::js::{from_js, to_js};
+use crate::life::{Hooks, Life};
+use crate::request::{GenerateRequest, LoadRequest, messages};
+use crate::source::{ByteSource, JsSource};
+
+/// Devices that may be lost one after the other without a token in between.
+const MOST_LOSSES: usize = 3;
+/// Bytes of logits that are in the WebAssembly heap at a time.
+const LOGIT_BYTES: usize = 8 << 20;
+
+/// A loaded model. One request is computed at a time; others wait.
+#[wasm_bindgen]
+pub struct RawEngine {
+    name: String,
+    life: Life,
+    /// The conversation, or text, that was computed last: whatever the next request begins with in common is not computed again.
+    session: Mutex<Option<Session>>,
+    cancel: RefCell<CancelToken>,
+    /// Work of the session, and of those before it.
+    counters: Cell<Counters>,
+    earlier: Cell<Counters>,
+}
+
+#[wasm_bindgen]
+impl RawEngine {
+    /// Loads the model that `entry` names in the source.
+    pub async fn load(source: ByteSource, entry: String, options: JsValue, hooks: Hooks) -> Result<RawEngine, JsValue> {
+        if moxel::adapters().await.is_empty() {
+            let why = "this browser offers no WebGPU adapter; try a current Chrome, Edge, Firefox or Safari with hardware \
+                       acceleration switched on";
+            return Err(with_code(why, "no-webgpu"));
+        }
+        hooks.progress(0.0, 0.0, "open");
+        let name = model_name(&moxel::weights::WeightSource::name(&JsSource(source.clone())), &entry);
+        let opened = async {
+            let options = from_js::<LoadRequest>(&options)?.options()?;
+            let files = ModelFiles::open(Arc::new(JsSource(source)), &entry).await?;
+            Life::begin(files, options, hooks).await
+        };
+        let life = opened.await.map_err(|error| thrown(&error))?;
+        Ok(Self {
+            name,
+            life,
+            session: Mutex::default(),
+            cancel: RefCell::default(),
+            counters: Cell::default(),
+            earlier: Cell::default(),
+        })
+    }
+
+    /// `ModelInfo` of the package; undefined while a lost device is being replaced.
+    pub fn info(&self) -> JsValue {
+        self.life.now().map_or(JsValue::UNDEFINED, |engine| to_js(&Info::new(self.name.clone(), &engine, &self.life.files)))
+    }
+
+    /// Continues messages or a prompt; `on_token` is called with the id and the text of each token.
+    pub async fn generate(&self, request: JsValue, on_token: Function) -> Result<JsValue, JsValue> {
+        self.continued(&request, &on_token).await.map(|outcome| to_js(&outcome)).map_err(|error| thrown(&error))
+    }
+
+    /// Ends the generation after its current token.
+    pub fn interrupt(&self) {
+        self.cancel.borrow().cancel();
+    }
+
+    /// `Logits` of the package for these tokens, in a session of its own.
+    pub async fn logits(&self, ids: Vec<u32>) -> Result<JsValue, JsValue> {
+        let result = match self.computed(&ids).await {
+            Err(Error::DeviceLost(why)) => match self.life.recover(&why).await {
+                Ok(_) => self.computed(&ids).await,
+                Err(error) => Err(error),
+            },
+            result => result,
+        };
+        result.map_err(|error| thrown(&error))
+    }
+
+    /// Text to ids.
+    pub fn tokenize(&self, text: &str) -> Result<Vec<u32>, JsValue> {
+        self.life.files.tokenizer().and_then(|tokenizer| tokenizer.encode(text, true)).map_err(|error| thrown(&error))
+    }
+
+    /// Ids to text.
+    pub fn detokenize(&self, ids: &[u32]) -> Result<String, JsValue> {
+        self.life.files.tokenizer().and_then(|tokenizer| tokenizer.decode(ids)).map_err(|error| thrown(&error))
+    }
+
+    /// The ids of a conversation through the model's chat template.
+    #[wasm_bindgen(js_name = chatPrompt)]
+    pub fn chat_prompt(&self, said: &JsValue) -> Result<Vec<u32>, JsValue> {
+        from_js(said).and_then(|said| self.life.files.chat_prompt(&messages(said))).map_err(|error| thrown(&error))
+    }
+
+    /// What of the package's `Stats` the engine knows.
+    pub async fn stats(&self) -> JsValue {
+        let engine = self.life.now();
+        let flags = |layers: Vec<Vec<bool>>| layers.iter().map(|layer| layer.iter().map(|&here| here.into()).collect()).collect();
+        to_js(&Figures {
+            counters: sum(self.earlier.get(), self.counters.get()),
+            experts: engine.as_ref().and_then(Engine::expert_stats),
+            resident: engine.as_ref().and_then(Engine::resident_experts).map(flags),
+            wasm_bytes: heap_bytes(),
+            gpu_bytes: engine.map_or(0, |engine| engine.gpu().buffer_bytes()),
+        })
+    }
+
+    /// What a token is waiting for: how many experts of which layer are being read, and their bytes.
+    pub fn fetching(&self) -> JsValue {
+        self.life.now().and_then(|engine| engine.fetching()).map_or(JsValue::UNDEFINED, |fetching| to_js(&fetching))
+    }
+
+    /// Changes the GPU memory for experts, after the answer that is being generated; resolves to the plan in a sentence.
+    #[wasm_bindgen(js_name = setExpertBudget)]
+    pub async fn set_expert_budget(&self, budget: String) -> Result<String, JsValue> {
+        let mut session = self.session.lock().await;
+        let changed = async {
+            let budget = budget.parse()?;
+            session.take();
+            self.earlier.set(sum(self.earlier.get(), self.counters.take()));
+            self.life.set_budget(budget).await
+        };
+        let engine = changed.await.map_err(|error| thrown(&error))?;
+        Ok(engine.expert_plan().map(ToString::to_string).unwrap_or_default())
+    }
+}
+
+impl RawEngine {
+    async fn continued(&self, request: &JsValue, on_token: &Function) -> Result<Outcome> {
+        let mut request: GenerateRequest = from_js(request)?;
+        let is_chat = request.is_chat();
+        let mut session = self.session.lock().await;
+        let session = match &mut *session {
+            Some(session) => session,
+            none => none.insert(self.life.engine().await?.session()?),
+        };
+        let ids = request.ids(&self.life.files)?;
+        self.cancel.take();
+        let options = request.options(self.cancel.borrow().clone());
+
+        let cached_tokens = session.keep_common(&ids);
+        let fresh = ids.get(cached_tokens..).unwrap_or_default();
+        let mut generation = if is_chat { session.answer(fresh, options)? } else { session.generate(fresh, options)? };
+        let (mut completion_tokens, mut losses) = (0, 0);
+        loop {
+            match generation.next_token().await {
+                Ok(Some(token)) => {
+                    (completion_tokens, losses) = (completion_tokens + 1, 0);
+                    self.counters.set(generation.counters());
+                    on_token
+                        .call2(&JsValue::UNDEFINED, &token.id.into(), &token.text.into())
+                        .map_err(|_| Error::Request("the function that takes tokens threw an error".into()))?;
+                }
+                Ok(None) => break,
+                Err(Error::DeviceLost(why)) if losses < MOST_LOSSES => {
+                    losses += 1;
+                    let engine = self.life.recover(&why).await?;
+                    generation.resume_on(&engine)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let finish_reason = generation.finish_reason().unwrap_or(FinishReason::Cancelled);
+        Ok(Outcome { finish_reason, prompt_tokens: ids.len(), cached_tokens, completion_tokens })
+    }
+
+    async fn computed(&self, ids: &[u32]) -> Result<JsValue> {
+        let engine = self.life.engine().await?;
+        let vocab = engine.info().vocab;
+        let mut session = engine.session()?;
+        let mut all = LogitsBuilder::new(ids.len(), vocab);
+        for some in ids.chunks((LOGIT_BYTES / (4 * vocab).max(1)).max(1)) {
+            all.push(session.logits(some).await?);
+        }
+        self.earlier.set(sum(self.earlier.get(), session.counters()));
+        Ok(all.finish())
+    }
+}
+
+fn sum(a: Counters, b: Counters) -> Counters {
+    Counters {
+        dispatches: a.dispatches + b.dispatches,
+        submits: a.submits + b.submits,
+        readbacks: a.readbacks + b.readbacks,
+        weight_bytes: a.weight_bytes + b.weight_bytes,
+    }
+}
