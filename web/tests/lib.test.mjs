@@ -94,20 +94,20 @@ test("lanes bound what is under way, and the urgent goes first", async () => {
   await lanes.run(true, work("after a failure"));
 });
 
-test("memory keeps what is read again", async () => {
+test("memory keeps what is read, once it is told to", async () => {
   const reads = [];
   const inner = { name: "x", local: false, read: async (file, offset, length) => (reads.push(offset), new Uint8Array(length)) };
   let fromMemory = 0;
   const memory = new MemoryTier(inner, 100, (bytes) => (fromMemory += bytes));
   await memory.read("f", 0, 40);
-  memory.loading = false;
+  assert.equal(memory.bytes, 0);
+  memory.keeps = true;
   for (let time = 0; time < 3; time += 1) await memory.read("f", 0, 40);
-  assert.deepEqual([reads.length, fromMemory, memory.bytes], [3, 40, 40]);
-  memory.keepAtOnce = true;
+  assert.deepEqual([reads.length, fromMemory, memory.bytes], [2, 80, 40]);
   await memory.read("f", 50, 40);
   await memory.read("f", 50, 40);
   await memory.read("f", 99, 40);
-  assert.deepEqual([reads.length, fromMemory, memory.bytes], [5, 80, 80]);
+  assert.deepEqual([reads.length, fromMemory, memory.bytes], [4, 120, 80]);
 });
 
 test("content ranges are read and nonsense is not", () => {

@@ -87,13 +87,20 @@ export class BlockFile {
 
   async #block(block: number): Promise<Bytes> {
     const length = this.#blocks.lengthOf(block);
-    const here = this.#inMemory(block) ?? this.#arriving.get(block) ?? (await this.#disk?.load(block, length));
+    const here = this.#inMemory(block) ?? this.#arriving.get(block) ?? (await this.#fromDisk(block, length));
     if (here !== undefined) return here;
     // It was on the disk and is spoilt, or it has left the memory since.
     this.#fetchMissing({ start: block, end: block + 1 }, true);
     const arriving = this.#inMemory(block) ?? this.#arriving.get(block);
     if (arriving === undefined) throw new ReadError(`bytes from ${this.#blocks.startOf(block)} on could not be had`);
     return arriving;
+  }
+
+  /** Small tensors share a block, which is read once for all of them. */
+  async #fromDisk(block: number, length: number): Promise<Bytes | undefined> {
+    const bytes = await this.#disk?.load(block, length);
+    if (bytes !== undefined) this.#memory.recent.put(this.#key(block), bytes);
+    return bytes;
   }
 
   #key(block: number): string {

@@ -1,4 +1,4 @@
-/** The memory tier: experts' bytes that were needed again. */
+/** The memory tier: bytes of experts that do not all fit on the GPU. */
 
 import { Recent } from "./recent.js";
 import type { Bytes, ByteSource } from "./source.js";
@@ -8,16 +8,9 @@ export class MemoryTier implements ByteSource {
   readonly local: boolean;
   readonly #inner: ByteSource;
   readonly #kept: Recent<string>;
-  /** Ranges that were read once. */
-  readonly #seen = new Set<string>();
   readonly #readFromMemory: (bytes: number) => void;
-  /** While a model is being loaded everything is read once, and nothing is worth keeping. */
-  loading = true;
-  /**
-   * Keep a range when it is read for the second time. The first time it goes to the GPU and may stay there; only where
-   * reading again would mean fetching again it is kept at once.
-   */
-  keepAtOnce = false;
+  /** While a model is being loaded, and where all of it is on the GPU, everything is read once and nothing is kept. */
+  keeps = false;
 
   constructor(inner: ByteSource, budget: number, readFromMemory: (bytes: number) => void) {
     this.name = inner.name;
@@ -40,7 +33,7 @@ export class MemoryTier implements ByteSource {
   }
 
   async read(file: string, offset: number, length: number): Promise<Bytes> {
-    if (this.loading) return this.#inner.read(file, offset, length);
+    if (!this.keeps) return this.#inner.read(file, offset, length);
     const key = `${offset} ${length} ${file}`;
     const kept = this.#kept.get(key);
     if (kept !== undefined) {
@@ -48,8 +41,7 @@ export class MemoryTier implements ByteSource {
       return kept;
     }
     const bytes = await this.#inner.read(file, offset, length);
-    if (this.keepAtOnce || this.#seen.has(key)) this.#kept.put(key, bytes);
-    this.#seen.add(key);
+    this.#kept.put(key, bytes);
     return bytes;
   }
 }

@@ -69,15 +69,13 @@ export class Tiers {
 
   /** From now on the model is read from beginning to end. */
   beginLoading(): void {
-    this.#memory.loading = true;
+    this.#memory.keeps = false;
     this.#blocks.isLoading = true;
   }
 
   /** From now on experts are read here and there, if `streams`. */
   finishLoading(streams: boolean): void {
-    this.#memory.loading = false;
-    const cached = this.#memory.local || (this.#disk !== undefined && !this.#disk.isOff);
-    this.#memory.keepAtOnce = !cached;
+    this.#memory.keeps = streams;
     this.#blocks.finishLoading(streams);
     // Nothing waits for it: it is a note for the next visit.
     void this.#disk?.finishLoading(!streams);
