@@ -54,7 +54,7 @@ npx tsc -p .
 bundle() { npx esbuild "$1" --bundle --format=esm --target=es2022 --minify --sourcemap --log-level=warning --outfile="pkg.new/$2"; }
 bundle lib/index.ts moxel.js
 bundle lib/worker.ts moxel-worker.js
-npx tsc -p . --noEmit false --declaration --emitDeclarationOnly --outDir pkg.new/types
+npx tsc -p lib --outDir pkg.new/types
 cp lib/package.json README.md ../LICENSE-MIT ../LICENSE-APACHE pkg.new/
 rm -rf pkg
 mv pkg.new pkg
