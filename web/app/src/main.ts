@@ -13,7 +13,7 @@ import { loadingView } from "./models/loading.js";
 import { unsupportedView } from "./models/unsupported.js";
 import { Moxel } from "./moxel.js";
 import { keepOffline } from "./offline.js";
-import { conversationPlace, place, go } from "./place.js";
+import { conversationPlace, place, go, type Place } from "./place.js";
 import { makeShell } from "./shell.js";
 import { fill } from "./ui/dom.js";
 
@@ -23,13 +23,19 @@ const host = new EngineHost();
 const answers = new Answers(host, store);
 /** What the options of the chooser begin with, after a model did not fit. */
 let preset: Choice | undefined;
+/** The conversation that was left to load a model. */
+let left: Place | undefined;
 let view = new AbortController();
 let drawn = "";
 
 const choose = (from?: Choice) => {
   preset = from;
+  leave();
   host.dismiss();
   go({ kind: "models" });
+};
+const leave = () => {
+  if (place.value.kind === "chat") left = place.value;
 };
 const shell = makeShell({
   host,
@@ -79,11 +85,14 @@ function makeView(): HTMLElement {
 let before = host.state.value.kind;
 host.state.subscribe(({ kind }) => {
   if (kind === before) return;
-  const was = before;
   before = kind;
-  if (kind === "ready" && was === "loading" && place.value.kind === "models") go({ kind: "chat" });
-  else if (kind === "loading") go({ kind: "models" });
-  else if (place.value.kind === "models") show();
+  if (kind === "loading") {
+    leave();
+    go({ kind: "models" });
+  } else if (kind === "ready" && place.value.kind === "models") {
+    go(left ?? { kind: "chat" });
+    left = undefined;
+  } else if (place.value.kind === "models") show();
 });
 place.subscribe(show);
 show();

@@ -18,6 +18,7 @@ const header = h(
   "header",
   { class: "bench-head" },
   h("a", { href: "./", class: "brand" }, h("img", { src: "icons/icon.svg", alt: "", width: 26, height: 26 }), "Moxel"),
+  h("a", { href: "./" }, "Chat"),
 );
 const main = h("main", { class: "view bench" }, ...(support.supported ? benchmark() : [unsupportedView(support.reason)]));
 document.body.append(h("div", { class: "bench-page" }, header, main));

@@ -7,6 +7,12 @@ export interface Failure {
 }
 
 export function failureOf(error: unknown): Failure {
-  if (error instanceof MoxelError) return { code: error.code, message: error.message };
-  return { code: "worker", message: error instanceof Error ? error.message : String(error) };
+  const message = sentence(error instanceof Error ? error.message : String(error));
+  return { code: error instanceof MoxelError ? error.code : "worker", message };
+}
+
+/** Messages begin small, as parts of a line do; a first word gets its capital here, and the name of a file stays as it is. */
+function sentence(message: string): string {
+  const begun = /^[a-z]+ /.test(message) ? message.charAt(0).toUpperCase() + message.slice(1) : message;
+  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }
