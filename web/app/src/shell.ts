@@ -155,7 +155,7 @@ function modelButton(host: EngineHost, onclick: () => void): HTMLElement {
   const element = h("button", { type: "button", class: "model-button", id: "model-button", onclick }, h("span", { class: "model-dot" }), name, state);
   host.state.watch((now) => {
     element.dataset.state = now.kind;
-    setText(name, now.kind === "empty" ? "Choose a model" : now.kind === "ready" ? now.engine.info.name : now.choice.name);
+    setText(name, now.kind === "empty" ? "Choose a model" : now.choice.name);
     const progress = now.kind === "loading" ? now.progress : undefined;
     const loaded = progress && progress.totalBytes > 0 ? ` ${percent(progress.loadedBytes / progress.totalBytes)}` : "";
     setText(state, { empty: "", loading: `loading${loaded}`, ready: "", failed: "failed" }[now.kind]);

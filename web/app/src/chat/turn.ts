@@ -89,5 +89,5 @@ function noteOf({ end, error }: Turn): string | undefined {
 
 function figures({ model, tokens, tokensPerSecond }: Turn): string {
   const speed = tokensPerSecond === undefined ? undefined : rate(tokensPerSecond);
-  return [model, tokens ? `${count(tokens)} tokens` : undefined, speed].filter(Boolean).join(" · ");
+  return [model, tokens ? `${count(tokens)} ${tokens === 1 ? "token" : "tokens"}` : undefined, speed].filter(Boolean).join(" · ");
 }

@@ -112,7 +112,7 @@ function welcome({ host, choose }: ChatContext, send: (text: string) => void): H
     "div",
     { class: "welcome" },
     h("h1", { class: "view-heading" }, "What would you like to know?"),
-    h("p", { class: "lead" }, `${engine.info.name} runs here, on ${engine.info.adapter.name || "your own GPU"}.`),
+    h("p", { class: "lead" }, `${host.choice?.name ?? engine.info.name} runs here, on ${engine.info.adapter.name || "your own GPU"}.`),
     engine.info.chat && h("div", { class: "suggestions" }, ...SUGGESTIONS.map((text) => h("button", { type: "button", class: "suggestion", onclick: () => send(text) }, text))),
   );
 }

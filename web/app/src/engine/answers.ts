@@ -48,7 +48,7 @@ export class Answers {
     const { engine } = this.#host;
     if (!engine || this.growing.value.has(conversation.id)) return;
     const growing: Growing = { conversation: conversation.id, text: new Observable(""), abort: new AbortController() };
-    this.#store.put({ ...conversation, turns: [...conversation.turns, { role: "assistant", content: "", model: engine.info.name }] });
+    this.#store.put({ ...conversation, turns: [...conversation.turns, { role: "assistant", content: "", model: this.#host.choice?.name ?? engine.info.name }] });
     this.#change((map) => map.set(conversation.id, growing));
     const meter = new Meter(this.speed);
     let end: Partial<Turn>;

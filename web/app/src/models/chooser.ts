@@ -63,7 +63,7 @@ export function chooser(host: EngineHost, offered: OfferedModel[], preset: Choic
         return h(
           "li",
           { class: "row" },
-          h("div", { class: "row-text" }, h("strong", {}, name), h("span", { class: "muted", title: model.url }, `${size}${model.complete ? "" : ", incomplete"}`)),
+          h("div", { class: "row-text" }, h("strong", {}, name), h("span", { class: "muted", title: model.url }, model.complete ? size : `${size}; the rest is fetched when it is needed`)),
           button(model.complete ? "Load" : "Resume", () => load(name, model.url, offer?.recommended)),
           iconButton("trash", `Remove ${name}`, () => void remove()),
         );
@@ -81,7 +81,7 @@ export function chooser(host: EngineHost, offered: OfferedModel[], preset: Choic
       viewHeading("Choose a model"),
       h("p", { class: "lead" }, "It is computed by your own GPU, in this browser. What you write stays on this device."),
     ),
-    host.engine && loadedLine(host, host.engine.info.name),
+    host.engine && loadedLine(host, host.choice?.name ?? host.engine.info.name),
     offers,
     form.element,
     problem,
