@@ -152,14 +152,13 @@ function engineBanners(host: EngineHost, store: ConversationStore, { openModels 
 function modelButton(host: EngineHost, onclick: () => void): HTMLElement {
   const name = h("span", { class: "model-name" });
   const state = h("span", { class: "model-state" });
-  const element = h("button", { type: "button", class: "model-button", id: "model-button", onclick }, h("span", { class: "model-dot" }), name, state);
+  const element = h("button", { type: "button", class: "model-button", id: "model-button", onclick }, h("span", { class: "visually-hidden" }, "Model: "), h("span", { class: "model-dot" }), name, " ", state);
   host.state.watch((now) => {
     element.dataset.state = now.kind;
     setText(name, now.kind === "empty" ? "Choose a model" : now.choice.name);
     const progress = now.kind === "loading" ? now.progress : undefined;
     const loaded = progress && progress.totalBytes > 0 ? ` ${percent(progress.loadedBytes / progress.totalBytes)}` : "";
     setText(state, { empty: "", loading: `loading${loaded}`, ready: "", failed: "failed" }[now.kind]);
-    element.setAttribute("aria-label", `Model: ${name.textContent}${state.textContent ? `, ${state.textContent}` : ""}`);
   });
   return element;
 }

@@ -71,7 +71,8 @@ export function chatView(id: string | undefined, context: ChatContext, signal: A
       if (turn.role === "user") return questionTurn(turn, actions);
       return answerTurn(turn, index === last ? growing : undefined, actions, turnsSignal.signal);
     });
-    fill(turns, ...(elements.length > 0 ? elements : [welcome(context, (text) => void answer(ask(shown, text)))]));
+    const title = h("h1", { class: "visually-hidden" }, shown.title);
+    fill(turns, ...(elements.length > 0 ? [title, ...elements] : [welcome(context, (text) => void answer(ask(shown, text)))]));
     input.show({ ready: ready(), writing: growing !== undefined, placeholder: placeholder(host) });
   };
 

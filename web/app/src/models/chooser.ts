@@ -144,9 +144,7 @@ function localFiles(load: (files: File[]) => void): HTMLElement {
     const input: HTMLInputElement = h("input", {
       id,
       type: "file",
-      class: "visually-hidden",
-      tabindex: -1,
-      "aria-hidden": "true",
+      hidden: true,
       ...attributes,
       onchange: () => {
         if (input.files?.length) load([...input.files]);
