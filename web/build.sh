@@ -68,7 +68,5 @@ if [ "$profile" = wasm ] && [ "$gzipped" -gt "$most_gzipped" ]; then
   exit 1
 fi
 
-if [ -e app/build.sh ]; then
-  say "Building the page"
-  app/build.sh
-fi
+say "Building the page"
+node app/build.mjs

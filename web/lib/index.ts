@@ -44,7 +44,9 @@ export class Moxel {
         cache: options.cache ?? true,
         memoryBudget: options.memoryBudget ?? DEFAULT_MEMORY_BUDGET,
       });
-      return new WorkerEngine(client, info);
+      // The engine's bindings do not tell the adapter's name; the browser does.
+      const name = info.adapter.name || ((await isSupported()).adapter ?? "");
+      return new WorkerEngine(client, { ...info, adapter: { ...info.adapter, name } });
     } catch (error) {
       client.end(error as Parameters<typeof client.end>[0]);
       throw error;
