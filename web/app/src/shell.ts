@@ -104,8 +104,8 @@ export function makeShell(actions: ShellActions): Shell {
   toggle("panel", false);
   toggle("sidebar", !NARROW.matches);
   NARROW.addEventListener("change", () => toggle("sidebar", !NARROW.matches));
-  element.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && NARROW.matches) {
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && NARROW.matches && !document.querySelector("dialog[open]")) {
       toggle("sidebar", false);
       toggle("panel", false);
     }

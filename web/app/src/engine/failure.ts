@@ -12,7 +12,7 @@ export function failureOf(error: unknown): Failure {
 }
 
 /** Messages begin small, as parts of a line do; a first word gets its capital here, and the name of a file stays as it is. */
-function sentence(message: string): string {
+export function sentence(message: string): string {
   const begun = /^[a-z]+ /.test(message) ? message.charAt(0).toUpperCase() + message.slice(1) : message;
   return /[.!?]$/.test(begun) ? begun : `${begun}.`;
 }

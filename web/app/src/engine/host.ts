@@ -2,7 +2,7 @@
 
 import { Moxel, type Engine, type EngineEvent, type ErrorCode, type LoadOptions, type LoadProgress, type ModelLocation, type Stats } from "../moxel.js";
 import { Observable } from "../ui/observable.js";
-import { failureOf, type Failure } from "./failure.js";
+import { failureOf, sentence, type Failure } from "./failure.js";
 
 /** A model as the user chose it. */
 export interface Choice {
@@ -15,7 +15,7 @@ export interface Choice {
 
 export type HostState =
   | { kind: "empty" }
-  | { kind: "loading"; choice: Choice; progress?: LoadProgress; retry?: string }
+  | { kind: "loading"; choice: Choice; progress?: LoadProgress }
   | { kind: "ready"; choice: Choice; engine: Engine }
   | { kind: "failed"; choice: Choice; failure: Failure };
 
@@ -131,8 +131,10 @@ export class EngineHost {
   }
 
   #progress(abort: AbortController, choice: Choice, progress: LoadProgress): void {
-    if (abort.signal.aborted || this.state.value.kind !== "loading") return;
-    this.retry.value = undefined;
+    const { value: state } = this.state;
+    if (abort.signal.aborted || state.kind !== "loading") return;
+    // Progress is told by the clock too: the fault is over when bytes come again.
+    if (progress.networkBytes !== state.progress?.networkBytes) this.retry.value = undefined;
     this.state.value = { kind: "loading", choice, progress };
   }
 
@@ -145,10 +147,10 @@ export class EngineHost {
         this.recovering.value = undefined;
         break;
       case "cache-off":
-        this.cacheOff.value = event.message;
+        this.cacheOff.value = sentence(event.message);
         break;
       case "retry":
-        this.retry.value = event.message;
+        this.retry.value = sentence(event.message);
         break;
       case "fetching":
         this.retry.value = undefined;

@@ -3,8 +3,8 @@
 /** The files among what was dropped; folders are read to the bottom. */
 export async function droppedFiles(transfer: DataTransfer): Promise<File[]> {
   // Entries have to be asked for before the first await: the list is empty afterwards.
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
-  const files = await Promise.all(entries.map(filesOf));
+  const dropped = [...transfer.items].map((item) => item.webkitGetAsEntry() ?? item.getAsFile());
+  const files = await Promise.all(dropped.map((one) => (one instanceof File ? [one] : one ? filesOf(one) : [])));
   return files.flat();
 }
 

@@ -66,15 +66,16 @@ function expertSection(info: ModelInfo, host: EngineHost, signal: AbortSignal): 
   const figures = new Figures(["Hit rate", "Hits", "Misses", "Bytes per token", "Stalled layers per token"], "figure-experts");
   const note = h("p", { class: "hint" });
   let before: Stats | undefined;
+  let last: Stats | undefined;
   host.stats.watch((stats) => {
     if (!stats?.experts) return;
+    // What was chosen a moment ago stays marked until another token came.
+    if (stats.experts.tokens !== last?.experts?.tokens) [before, last] = [last, stats];
     const rows = expertRows(info, stats, before);
     map.show(rows);
     table.show(rows);
     figures.show(expertFigures(stats));
     setText(note, stats.experts.tokens === 0 ? "The map fills when the model answers." : "");
-    // What was chosen a moment ago stays marked until another token came.
-    if (stats.experts.tokens !== before?.experts?.tokens) before = stats;
   }, signal);
   return section("Experts", budgetSlider(host, signal), figures.element, map.element, note, table.element);
 }
