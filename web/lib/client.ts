@@ -104,14 +104,17 @@ export class WorkerClient {
   }
 }
 
+/** Where this script is. Bundlers must not take what it is used for as something to be bundled. */
+const here = import.meta.url;
+
 function startWorker(name: string): Worker {
-  const { origin } = new URL(import.meta.url);
+  const { origin } = new URL(here);
   if (origin === location.origin || origin === "null") {
     // Bundlers look for exactly this expression.
     return new Worker(new URL("./moxel-worker.js", import.meta.url), { type: "module", name });
   }
   // A worker's script must be of the page's origin; a module may come from anywhere that allows it.
-  const script = `import ${JSON.stringify(new URL("./moxel-worker.js", import.meta.url).href)};`;
+  const script = `import ${JSON.stringify(new URL("./moxel-worker.js", here).href)};`;
   const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
   const worker = new Worker(url, { type: "module", name });
   // Not sooner: the worker fetches its script on its own time.

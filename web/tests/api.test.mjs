@@ -74,6 +74,8 @@ test("the same seed gives the same text, another one another", async () => {
   const texts = await page.evaluate(async () => {
     const texts = [];
     for (const seed of [1, 1, 2]) {
+      // Something else comes between, so that the prompt is computed each time: what is cached was rounded in another way.
+      await engine.completions.create({ prompt: "5", max_tokens: 1 });
       const { choices } = await engine.completions.create({ prompt: "Once upon a time", max_tokens: 6, temperature: 1.5, seed });
       texts.push(choices[0].text);
     }
@@ -230,4 +232,23 @@ test("the package and a model may come from another origin that allows it", asyn
   assert.match(message, /CORS/);
   world.site.fault = () => false;
   await other.close();
+});
+
+test("it works inside a worker of the application's own", async () => {
+  const vocab = await page.evaluate(
+    ([script, model]) => {
+      const code = `import { Moxel } from ${JSON.stringify(script)};
+        const engine = await Moxel.load({ model: ${JSON.stringify(model)}, cache: false });
+        const { vocab } = await engine.logits([1, 2, 3]);
+        await engine.unload();
+        postMessage(vocab);`;
+      const worker = new Worker(URL.createObjectURL(new Blob([code], { type: "text/javascript" })), { type: "module" });
+      return new Promise((resolve, reject) => {
+        worker.onmessage = ({ data }) => resolve(data);
+        worker.onerror = ({ message }) => reject(new Error(message));
+      });
+    },
+    [`${world.site.url}/pkg/moxel.js`, world.site.url + GOLDEN],
+  );
+  assert.equal(vocab, 643);
 });
