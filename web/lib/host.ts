@@ -168,6 +168,7 @@ class ProgressShown {
   readonly #hooks: HostHooks;
   readonly #meter = new Meter();
   readonly #timer: ReturnType<typeof setInterval>;
+  #isOver = false;
   #now: Pick<LoadProgress, "phase" | "loadedBytes" | "totalBytes"> = { phase: "open", loadedBytes: 0, totalBytes: 0 };
 
   constructor(tiers: Tiers, hooks: HostHooks) {
@@ -177,6 +178,8 @@ class ProgressShown {
   }
 
   update(phase: LoadProgress["phase"], loadedBytes: number, totalBytes: number): void {
+    // The engine tells of loading also after a lost device or for another budget, of which the page hears in other ways.
+    if (this.#isOver) return;
     const isNews = phase !== this.#now.phase;
     this.#now = { phase, loadedBytes, totalBytes };
     if (isNews) this.#show();
@@ -184,6 +187,7 @@ class ProgressShown {
 
   stop(): void {
     clearInterval(this.#timer);
+    this.#isOver = true;
   }
 
   finish(): void {

@@ -162,6 +162,58 @@ test("names that lead out of the folder are refused; others are escaped", async 
   await rejects(source.read("empty", 0, 1), /has 0 bytes/);
 });
 
+test("files beyond what 32 bits count", async () => {
+  const size = 5_000_000_003;
+  const at = (index) => (index * 7) % 251;
+  const bytes = { length: size, subarray: (start, end) => Uint8Array.from({ length: end - start }, (_, index) => at(start + index)) };
+  server.files["huge.gguf"] = { bytes, etag: '"huge"' };
+  assert.equal(await source.size("huge.gguf"), size);
+  for (const offset of [2 ** 31 - 3, 2 ** 32 - 3, size - 7]) {
+    assert.deepEqual([...(await source.read("huge.gguf", offset, 7))], Array.from({ length: 7 }, (_, index) => at(offset + index)));
+  }
+  await rejects(source.read("huge.gguf", size - 6, 7), /has 5000000003 bytes/);
+  server.ranges = false;
+  source = new WebSource("http://host/", "", network, undefined, new BlockMemory());
+  server.fault = ({ name }) =>
+    name === "huge.gguf" ? new Response(new ReadableStream(), { headers: { "content-length": String(size) } }) : undefined;
+  await rejects(source.read("huge.gguf", 0, 1), /whole files only, and 5\.0 GB cannot be kept/);
+});
+
+test("whether a file is still the same is asked without its bytes, where the server can tell", async () => {
+  const head = { size: SIZE, version: { etag: '"one"' }, ranges: true };
+  const url = "http://host/model.gguf";
+  assert.equal(await network.isSame(url, head), true);
+  assert.equal(await network.isSame(url, { ...head, size: SIZE + 1 }), false);
+  assert.equal(await network.isSame(url, { ...head, version: { etag: '"two"' } }), false);
+  assert.equal(await network.isSame(url, { ...head, version: { lastModified: "Monday" } }), false, "nothing to compare");
+  assert.equal(received, 0);
+  server.fault = () => new Response("", { status: 405 });
+  assert.equal(await network.isSame(url, head), false);
+  server.fault = () => new Response("", { status: 503 });
+  await assert.rejects(network.isSame(url, head), (error) => error instanceof Unanswered);
+});
+
+test("an address that the server sends on is gone to directly, until it is no good any more", async () => {
+  const { bytes } = server.files["model.gguf"];
+  server.files = { "signed-1": { bytes, etag: '"one"' } };
+  let signed = "signed-1";
+  const asked = [];
+  globalThis.fetch = async (url, options) => {
+    asked.push(new URL(url).pathname);
+    if (!url.endsWith("/model.gguf")) return server.fetch(url, options);
+    const answer = await server.fetch(`http://host/${signed}`, options);
+    Object.defineProperties(answer, { redirected: { value: true }, url: { value: `http://host/${signed}` } });
+    return answer;
+  };
+  const url = "http://host/model.gguf";
+  const found = await network.find(url, 100, false);
+  await network.fetch(url, found, 100, 200, true);
+  server.files = { "signed-2": { bytes, etag: '"one"' } };
+  signed = "signed-2";
+  assert.deepEqual(await network.fetch(url, found, 200, 300, true), bytes.slice(200, 300));
+  assert.deepEqual(asked, ["/model.gguf", "/signed-1", "/signed-1", "/model.gguf"]);
+});
+
 test("the harness notices a wrong byte", async () => {
   server.fault = async ({ range }) => {
     const [start, last] = range.slice(6).split("-").map(Number);
