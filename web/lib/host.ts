@@ -3,7 +3,7 @@
 import { MoxelError } from "./errors.js";
 import { Meter } from "./progress.js";
 import type { Calls, Generated, GenerateRequest, LoadRequest } from "./protocol.js";
-import type { RawEngine, RawEngineClass } from "./raw.js";
+import type { RawEngine, RawEngineClass, RawStats } from "./raw.js";
 import { Tiers } from "./tiers/tiers.js";
 import type { EngineEvent, ExpertBudget, LoadProgress, Logits, Message, ModelInfo, Stats } from "./types.js";
 
@@ -106,7 +106,7 @@ export class Host implements Handlers {
   async stats(): Promise<Stats> {
     const { raw, tiers } = this.#engine();
     const { read, requests } = tiers.tally;
-    return { ...(await raw.stats()), read: { ...read }, requests, memoryBytes: tiers.memoryBytes };
+    return { ...(await this.#figures(raw, tiers)), read: { ...read }, requests, memoryBytes: tiers.memoryBytes };
   }
 
   async setExpertBudget(budget: ExpertBudget): Promise<string> {
@@ -121,6 +121,7 @@ export class Host implements Handlers {
 
   async unload(): Promise<void> {
     const { raw, tiers } = this.#engine();
+    await this.#figures(raw, tiers);
     await tiers.close();
     raw.free();
     this.#loaded = undefined;
@@ -141,8 +142,15 @@ export class Host implements Handlers {
   async #loadingEnded(): Promise<void> {
     if (this.#loaded === undefined) return;
     const { raw, tiers } = this.#loaded;
-    const { experts } = await raw.stats();
+    const { experts } = await this.#figures(raw, tiers);
     tiers.finishLoading(experts !== undefined && experts.slots < experts.experts);
+  }
+
+  /** The engine may load experts in its spare time: whenever somebody looks, the cache is told if it has got them all. */
+  async #figures(raw: RawEngine, tiers: Tiers): Promise<RawStats> {
+    const stats = await raw.stats();
+    if (stats.resident?.every((layer) => layer.every((isThere) => isThere === 1)) ?? true) void tiers.noteWhole();
+    return stats;
   }
 
   /** Tells of experts that a token waits for, and when it goes on. */

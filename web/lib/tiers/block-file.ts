@@ -18,14 +18,23 @@ const MOST_HELD = 1 << 30;
 export class BlockMemory {
   readonly recent = new Recent<string>(RECENT_WHILE_LOADING);
   readonly held = new Recent<string>(MOST_HELD);
-  /** Whether reads are likely to go on where they are. */
-  isLoading = true;
+  #isLoading = true;
 
-  /** Loading has ended, and what comes now are experts here and there. `keepHeld`: there will be any. */
-  finishLoading(keepHeld: boolean): void {
-    this.isLoading = false;
+  /** Whether reads are likely to go on where they are. */
+  get isLoading(): boolean {
+    return this.#isLoading;
+  }
+
+  /** A model is read from beginning to end, as it is at first. */
+  beginLoading(): void {
+    this.#isLoading = true;
+    this.recent.setLimit(RECENT_WHILE_LOADING);
+  }
+
+  /** Loading has ended; if something is read now, it is an expert here and there. */
+  finishLoading(): void {
+    this.#isLoading = false;
     this.recent.setLimit(RECENT_AFTERWARDS);
-    if (!keepHeld) this.held.clear();
   }
 }
 

@@ -86,15 +86,16 @@ export class ModelFolder {
     return new DiskFile(this, file, stored.folder, here);
   }
 
-  /** Notes that the model was loaded, and whether everything that takes was written. */
-  async finishLoading(isWhole: boolean): Promise<void> {
+  /** Notes that the model was loaded just now. */
+  noteUse(): void {
+    this.#note((model) => (model.lastUsed = Date.now()));
+  }
+
+  /** Notes that everything there is to load was loaded, once it is written. */
+  async noteWhole(): Promise<void> {
+    if (this.#model.whole) return;
     await this.drain();
-    const whole = isWhole && !this.#isOff;
-    this.#note((model) => {
-      model.lastUsed = Date.now();
-      model.whole ||= whole;
-    });
-    await this.#noting;
+    if (!this.#isOff) this.#note((model) => (model.whole = true));
   }
 
   /** Waits until everything is written. */

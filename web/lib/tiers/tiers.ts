@@ -70,15 +70,20 @@ export class Tiers {
   /** From now on the model is read from beginning to end. */
   beginLoading(): void {
     this.#memory.keeps = false;
-    this.#blocks.isLoading = true;
+    this.#blocks.beginLoading();
   }
 
   /** From now on experts are read here and there, if `streams`. */
   finishLoading(streams: boolean): void {
     this.#memory.keeps = streams;
-    this.#blocks.finishLoading(streams);
-    // Nothing waits for it: it is a note for the next visit.
-    void this.#disk?.finishLoading(!streams);
+    this.#blocks.finishLoading();
+    this.#disk?.noteUse();
+  }
+
+  /** Everything there is to load is on the GPU. */
+  async noteWhole(): Promise<void> {
+    this.#blocks.held.clear();
+    await this.#disk?.noteWhole();
   }
 
   /** Waits until everything that was fetched is written. */
