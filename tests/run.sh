@@ -48,6 +48,9 @@ install_packages() {
     [ "$mode" = quick ] || [ -f "$SWIFTSHADER" ] || packages+=(chromium)
   fi
   has cc || packages+=(gcc libc6-dev)
+  # Debian's own Node.js is too old for the browser's tests.
+  [ "$mode" = quick ] || { has npm && [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ]; } ||
+    die "Node.js 20 or newer with npm is missing: https://nodejs.org"
   has python3 || packages+=(python3)
   python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
   [ ${#packages[@]} -gt 0 ] || return 0
@@ -135,6 +138,9 @@ demo() {
   grep -q Paris <<<"$answer"
 }
 
+# After the demo, which leaves the mixture of experts and the command line that browsers are compared with.
+browser_tests() { node --test --test-concurrency=1 web/tests/*.test.mjs; }
+
 summary() {
   heading "Summary"
   printf '%s\n' "${results[@]}"
@@ -158,6 +164,12 @@ if [ "$mode" = all ]; then
     skip "Shaders in Chromium" "no browser found; CHROMIUM names one"
   fi
   step "The demo answers" demo
+  step "Build for the browser" ./web/build.sh
+  if has chromium || has google-chrome || [ -n "${CHROMIUM:-}" ]; then
+    step "Tests in Chromium" browser_tests
+  else
+    skip "Tests in Chromium" "no browser found; CHROMIUM names one"
+  fi
   for target in "$WASM" "${FOREIGN_TARGETS[@]}"; do
     has_target "$target" || rustup target add "$target" >/dev/null 2>&1
     if ! has_target "$target"; then

@@ -1,15 +1,25 @@
 // A mixture of experts that is larger than what the GPU is given, in a browser tab.
 
 import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { after, before, test } from "node:test";
 import { moe } from "./harness/native.mjs";
-import { golden, start } from "./harness/world.mjs";
+import { spoken } from "./harness/spoken.mjs";
+import { start } from "./harness/world.mjs";
 
-let world;
+const TINY = "/models/tiny/";
+
+let world, folder;
 before(async () => {
-  world = await start({ models: { goldens: golden(""), "demo-moe": moe } });
+  folder = await mkdtemp(path.join(tmpdir(), "moxel-tiny-"));
+  world = await start({ models: { tiny: await spoken("maverick", folder), "demo-moe": moe } });
 });
-after(() => world?.close());
+after(async () => {
+  await world?.close();
+  await rm(folder, { recursive: true, force: true });
+});
 
 /** Loads a model at a budget, generates, and hands out tokens and figures. */
 async function generate(page, model, options, prompt, count) {
@@ -30,11 +40,10 @@ async function generate(page, model, options, prompt, count) {
 test("a golden gives the same tokens at every budget", async () => {
   const page = await world.page();
   const prompt = Array.from({ length: 40 }, (_, i) => (i * 37) % 200);
-  const model = "/models/goldens/maverick/";
-  const full = await generate(page, model, { expertBudget: "100%" }, prompt, 24);
+  const full = await generate(page, TINY, { expertBudget: "100%" }, prompt, 24);
   assert.equal(full.stats.experts.misses, 0);
   for (const expertBudget of ["50%", "25%", "1%"]) {
-    const some = await generate(page, model, { expertBudget }, prompt, 24);
+    const some = await generate(page, TINY, { expertBudget }, prompt, 24);
     assert.deepEqual(some.ids, full.ids, expertBudget);
     assert.ok(some.stats.experts.misses > 0, `${expertBudget}: nothing was missed, so nothing was shown`);
     assert.ok(some.stats.experts.slots < full.stats.experts.slots);
@@ -65,8 +74,8 @@ test("the demo mixture gives the same tokens at a quarter of its experts, and it
 
 test("the budget can be changed while a conversation goes on", async () => {
   const page = await world.page();
-  const { before, after, ids } = await page.evaluate(async () => {
-    const engine = await Moxel.load({ model: new URL("/models/goldens/maverick/", document.baseURI), expertBudget: "100%" });
+  const { before, after, ids } = await page.evaluate(async (model) => {
+    const engine = await Moxel.load({ model: new URL(model, document.baseURI), expertBudget: "100%" });
     const prompt = [5, 9, 2, 7];
     const ask = async () => (await engine.completions.create({ prompt, max_tokens: 8 })).choices[0].token_ids;
     const ids = [await ask()];
@@ -76,7 +85,7 @@ test("the budget can be changed while a conversation goes on", async () => {
     const after = (await engine.stats()).experts.slots;
     await engine.unload();
     return { before, after, ids };
-  });
+  }, TINY);
   assert.ok(after < before, `${after} slots after ${before}`);
   assert.deepEqual(ids[0], ids[1]);
   await page.close();
