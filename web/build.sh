@@ -48,7 +48,9 @@ mkdir pkg.new
 if [ "$profile" = dev ]; then
   cp pkg-raw/moxel_web_bg.wasm pkg.new/moxel_bg.wasm
 else
-  npx wasm-opt -Oz --all-features pkg-raw/moxel_web_bg.wasm -o pkg.new/moxel_bg.wasm
+  # What rustc uses, and every browser with WebGPU has: with all features wasm-opt writes what none of them reads.
+  npx wasm-opt -Oz --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext --enable-mutable-globals \
+    --enable-reference-types --enable-multivalue pkg-raw/moxel_web_bg.wasm -o pkg.new/moxel_bg.wasm
 fi
 npx tsc -p .
 bundle() { npx esbuild "$1" --bundle --format=esm --target=es2022 --minify --sourcemap --log-level=warning --outfile="pkg.new/$2"; }
