@@ -158,7 +158,9 @@ impl Engine {
             },
         )
         .await?;
-        let total_bytes = info.weight_bytes - if plan.holds_all() { 0 } else { info.expert_bytes };
+        // From far away the first token need not wait for experts that it does not choose.
+        let at_once = plan.holds_all() && checkpoint.is_local();
+        let total_bytes = info.weight_bytes - if at_once { 0 } else { info.expert_bytes };
         let mut read = 0;
         let mut on_read = |read_bytes| {
             read = read_bytes;
@@ -167,9 +169,9 @@ impl Engine {
         let mut loader = Loader::new(gpu, checkpoint, context, &pools, &mut on_read);
         let model = architecture.load(&mut loader).await?;
         gpu.flush().await;
-        let costs = if plan.holds_all() { SyncCosts::default() } else { tuning::sync_costs(gpu).await? };
+        let costs = if at_once { SyncCosts::default() } else { tuning::sync_costs(gpu).await? };
         let experts = Experts::new(Arc::clone(checkpoint), layers, pools, plan, options.experts, costs);
-        if experts.plan().holds_all() {
+        if at_once {
             let loaded = |bytes| {
                 read += bytes;
                 progress(LoadProgress { phase: LoadPhase::Experts, read_bytes: read, total_bytes });
@@ -248,6 +250,15 @@ impl Engine {
     #[must_use]
     pub fn expert_plan(&self) -> Option<&ExpertPlan> {
         Some(self.loaded.experts.plan()).filter(|plan| plan.experts() > 0)
+    }
+
+    /// Loads a few of the experts that have a place and have not been needed yet, in the order of the file: for times when
+    /// nothing is generated. Returns whether there are more. Nothing is loaded where only some of the experts have a place.
+    ///
+    /// # Errors
+    /// The source or the GPU fails.
+    pub async fn load_experts(&self) -> Result<bool> {
+        self.loaded.experts.load_some(&self.loaded.gpu).await
     }
 
     /// What keeping experts on the GPU has cost so far, or `None` for a dense model. Never waits, also not for a token that is

@@ -22,8 +22,11 @@ use crate::gpu::Gpu;
 use crate::weights::Checkpoint;
 use crate::{Error, Result};
 
-/// Reads that are under way at a time.
-const READS_IN_FLIGHT: usize = 8;
+/// Reads that are under way at a time, and the bytes of memory that they may take: a browser's heap is small.
+const READS_IN_FLIGHT: u64 = 8;
+const BYTES_IN_FLIGHT: u64 = 64 << 20;
+/// Bytes of experts that are loaded while nobody asks for any, and that somebody who does has to wait for.
+const SPARE_BYTES: u64 = 8 << 20;
 /// MoE layers of a segment.
 const SEGMENT: usize = 4;
 /// Bytes of experts that are loaded between two waits for the GPU, so that the driver's staging memory stays small.
@@ -145,6 +148,29 @@ impl Experts {
             }
         }
         Ok(())
+    }
+
+    /// Where all experts have a place, loads a few that are missing, in the order of the file. Returns whether there are more.
+    pub(crate) async fn load_some(&self, gpu: &Gpu) -> Result<bool> {
+        if self.complete() || !self.plan.holds_all() {
+            return Ok(false);
+        }
+        let mut cache = self.lock(gpu).await;
+        let of_layer = |(index, layer): (usize, &ExpertLayer)| (0..layer.experts()).map(move |expert| (index, expert));
+        let all = self.layers.iter().enumerate().flat_map(of_layer).map(|(layer, expert)| ExpertId { layer, expert });
+        let mut bytes = 0;
+        let some: Vec<_> = all
+            .filter(|id| cache.slot(*id).is_none())
+            .take_while(|id| {
+                let fits = bytes < SPARE_BYTES;
+                bytes += self.layers[id.layer].record.bytes();
+                fits
+            })
+            .collect();
+        cache.bring(&some, &HashSet::new(), Why::Start).await?;
+        gpu.flush().await;
+        gpu.check()?;
+        Ok(!self.complete())
     }
 
     /// Figures so far.
@@ -297,7 +323,9 @@ impl Cache<'_> {
         let tiles = targets.iter().enumerate().flat_map(|(t, (id, _, tiles))| tiles.iter().map(move |tile| (t, *id, tile)));
         let reads = tiles
             .map(|(t, id, tile)| async move { (t, experts.layers[id.layer].read(&experts.checkpoint, id.expert, tile).await) });
-        let mut reads = pin!(stream::iter(reads).buffer_unordered(READS_IN_FLIGHT));
+        let largest = targets.iter().map(|(id, ..)| experts.layers[id.layer].part_bytes()).max().unwrap_or(1);
+        let in_flight = (BYTES_IN_FLIGHT / largest.max(1)).clamp(1, READS_IN_FLIGHT) as usize;
+        let mut reads = pin!(stream::iter(reads).buffer_unordered(in_flight));
         let mut left: Vec<usize> = targets.iter().map(|(_, _, tiles)| tiles.len()).collect();
         let mut bytes = 0;
         let mut begin = Instant::now();

@@ -130,6 +130,12 @@ impl ExpertLayer {
         }
     }
 
+    /// Bytes of memory that a part takes while it is read: packed records come as they are, others are packed and copied.
+    pub(crate) fn part_bytes(&self) -> u64 {
+        let part = if self.record.bytes() <= LARGEST_WHOLE { self.record.bytes() } else { TILE_BYTES };
+        if self.is_packed() { part } else { 3 * part }
+    }
+
     /// The parts that an expert is moved in, in the order of the file.
     pub(crate) fn tiles(&self) -> Vec<Tile> {
         if self.record.bytes() <= LARGEST_WHOLE {

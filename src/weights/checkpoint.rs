@@ -64,6 +64,11 @@ impl Checkpoint {
         Ok(Self { source, opened })
     }
 
+    /// Whether reading costs so little that taking everything at once is sensible.
+    pub fn is_local(&self) -> bool {
+        self.source.is_local()
+    }
+
     /// Whose names and keys it has.
     pub fn format(&self) -> Format {
         self.opened.format
