@@ -102,6 +102,29 @@ fn every_source_gives_the_same_bits() {
     }
 }
 
+/// What is far away is not waited for: a token brings the experts that it chooses, and spare time the others.
+#[test]
+fn from_far_away_experts_come_when_they_are_chosen() {
+    let server = Server::new();
+    server.put_folder("/top2", &golden("top2"));
+    let prompt = Expected::read(&golden("top2").join("expected.safetensors")).ids("tokens");
+    let near = load(&golden("top2"), Precision::Exact, 7, ExpertOptions::default());
+    let far = load_url(&server.url("/top2"), 7, ExpertOptions::default());
+    let here = |engine: &Engine| engine.resident_experts().unwrap().concat().into_iter().filter(|there| *there).count();
+    let all = near.expert_plan().unwrap().experts();
+    assert_eq!((here(&near), here(&far)), (all, 0));
+    let mut session = far.session().unwrap();
+    generate(&mut session, &prompt[..1], 1);
+    assert!((1..all).contains(&here(&far)), "{} of {all} after one token", here(&far));
+    while block_on(far.load_experts()).unwrap() {}
+    assert_eq!(here(&far), all);
+    assert!(outputs(&far, &prompt) == outputs(&near, &prompt));
+
+    let small = load_url(&server.url("/top2"), 7, budget(50.0));
+    assert!(!block_on(small.load_experts()).unwrap(), "which half is for tokens to say");
+    assert_eq!(here(&small), 0);
+}
+
 /// Runs a model with and without room for all of its experts.
 fn check(name: &str, precision: Precision, chunk: usize, options: &[ExpertOptions]) {
     let path = golden(name);

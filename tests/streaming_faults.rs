@@ -54,6 +54,10 @@ impl WeightSource for Flaky {
         }
         self.folder.read(file, range)
     }
+
+    fn is_local(&self) -> bool {
+        true
+    }
 }
 
 fn options(budget: ExpertBudget) -> EngineOptions {

@@ -14,6 +14,8 @@ case "${1:-}" in
   *) echo "usage: web/build.sh [--dev]" >&2; exit 2 ;;
 esac
 
+# What npm installs here.
+PATH="$PWD/node_modules/.bin:$PATH"
 say() { printf '==> %s\n' "$*"; }
 
 # The tool and the library that it makes bindings for must have the same version.
@@ -49,14 +51,14 @@ if [ "$profile" = dev ]; then
   cp pkg-raw/moxel_web_bg.wasm pkg.new/moxel_bg.wasm
 else
   # What rustc uses, and every browser with WebGPU has: with all features wasm-opt writes what none of them reads.
-  npx wasm-opt -Oz --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext --enable-mutable-globals \
+  wasm-opt -Oz --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext --enable-mutable-globals \
     --enable-reference-types --enable-multivalue pkg-raw/moxel_web_bg.wasm -o pkg.new/moxel_bg.wasm
 fi
-npx tsc -p .
-bundle() { npx esbuild "$1" --bundle --format=esm --target=es2022 --minify --sourcemap --log-level=warning --outfile="pkg.new/$2"; }
+tsc -p .
+bundle() { esbuild "$1" --bundle --format=esm --target=es2022 --minify --sourcemap --log-level=warning --outfile="pkg.new/$2"; }
 bundle lib/index.ts moxel.js
 bundle lib/worker.ts moxel-worker.js
-npx tsc -p lib --outDir pkg.new/types
+tsc -p lib --outDir pkg.new/types
 cp lib/package.json README.md ../LICENSE-MIT ../LICENSE-APACHE pkg.new/
 rm -rf pkg
 mv pkg.new pkg

@@ -1,6 +1,7 @@
 //! The class that the worker drives.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use async_lock::Mutex;
@@ -24,7 +25,7 @@ const LOGIT_BYTES: usize = 8 << 20;
 #[wasm_bindgen]
 pub struct RawEngine {
     name: String,
-    life: Life,
+    life: Rc<Life>,
     /// The conversation, or text, that was computed last: whatever the next request begins with in common is not computed again.
     session: Mutex<Option<Session>>,
     cancel: RefCell<CancelToken>,
@@ -77,6 +78,7 @@ impl RawEngine {
 
     /// `Logits` of the package for these tokens, in a session of its own.
     pub async fn logits(&self, ids: Vec<u32>) -> Result<JsValue, JsValue> {
+        let _busy = self.life.work();
         let result = match self.computed(&ids).await {
             Err(Error::DeviceLost(why)) => match self.life.recover(&why).await {
                 Ok(_) => self.computed(&ids).await,
@@ -124,6 +126,7 @@ impl RawEngine {
     /// Changes the GPU memory for experts, after the answer that is being generated; resolves to the plan in a sentence.
     #[wasm_bindgen(js_name = setExpertBudget)]
     pub async fn set_expert_budget(&self, budget: String) -> Result<String, JsValue> {
+        let _busy = self.life.work();
         let mut session = self.session.lock().await;
         let changed = async {
             let budget = budget.parse()?;
@@ -138,6 +141,7 @@ impl RawEngine {
 
 impl RawEngine {
     async fn continued(&self, request: &JsValue, on_token: &Function) -> Result<Outcome> {
+        let _busy = self.life.work();
         let mut request: GenerateRequest = from_js(request)?;
         let is_chat = request.is_chat();
         let mut session = self.session.lock().await;

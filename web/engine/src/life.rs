@@ -1,12 +1,15 @@
 //! The engine over the loss of its GPU: opened files that are brought to a device, and to another one when that is lost.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use async_lock::Mutex;
 use js_sys::Date;
 use moxel::{Engine, EngineOptions, Error, ExpertBudget, Gpu, GpuOptions, LoadPhase, ModelFiles, Result};
 use serde_json::json;
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
+use wasm_bindgen_futures::spawn_local;
 
 use crate::js::{sleep, to_js};
 
@@ -32,17 +35,32 @@ pub struct Life {
     hooks: Hooks,
     options: RefCell<EngineOptions>,
     engine: RefCell<Option<Engine>>,
+    /// Requests that are being computed or wait for it.
+    busy: Cell<usize>,
+    /// Held while experts are loaded that nobody needs yet, and an engine with them.
+    spare_time: Mutex<()>,
 }
+
+/// A request that is being computed or waits for it; while there is one, nothing is loaded that nobody needs.
+pub struct Busy(Rc<Life>);
 
 impl Life {
     /// Opens a device and loads the model.
     ///
     /// # Errors
     /// Whatever keeps the model from the GPU.
-    pub async fn begin(files: Arc<ModelFiles>, options: EngineOptions, hooks: Hooks) -> Result<Self> {
-        let life = Self { files, hooks, options: RefCell::new(options), engine: RefCell::default() };
+    pub async fn begin(files: Arc<ModelFiles>, options: EngineOptions, hooks: Hooks) -> Result<Rc<Self>> {
+        let (options, engine) = (RefCell::new(options), RefCell::default());
+        let life = Rc::new(Self { files, hooks, options, engine, busy: Cell::new(0), spare_time: Mutex::default() });
         life.open().await?;
+        spawn_local(load_the_rest(Rc::downgrade(&life)));
         Ok(life)
+    }
+
+    /// Says that there is something to do, until what it returns is dropped.
+    pub fn work(self: &Rc<Self>) -> Busy {
+        self.busy.update(|requests| requests + 1);
+        Busy(Rc::clone(self))
     }
 
     /// The engine, brought back if it was lost and could not be had again at once.
@@ -94,6 +112,7 @@ impl Life {
             return Err(Error::Request("this model has no experts, so there is no budget to set".into()));
         }
         let before = std::mem::replace(&mut self.options.borrow_mut().experts.budget, budget);
+        drop(self.spare_time.lock().await);
         self.engine.take();
         let loaded = self.load(&gpu).await;
         if loaded.is_err() {
@@ -121,5 +140,26 @@ impl Life {
         let engine = Engine::from_files(gpu, &self.files, &options, &mut progress).await?;
         self.engine.replace(Some(engine.clone()));
         Ok(engine)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.update(|requests| requests - 1);
+        if self.0.busy.get() == 0 {
+            spawn_local(load_the_rest(Rc::downgrade(&self.0)));
+        }
+    }
+}
+
+/// Loads experts that have a place and were not needed yet, as long as nobody asks for anything.
+async fn load_the_rest(life: Weak<Life>) {
+    loop {
+        let Some(life) = life.upgrade().filter(|life| life.busy.get() == 0) else { return };
+        let (Some(_turn), Some(engine)) = (life.spare_time.try_lock(), life.now()) else { return };
+        // What cannot be read now is asked for again after the next request, or by the token that chooses it.
+        if !engine.load_experts().await.unwrap_or(false) {
+            return;
+        }
     }
 }
