@@ -152,7 +152,8 @@ impl Engine {
             options.experts.budget,
             |budget| ExpertPlan::new(&layers, dims.chosen, gpu.caps().max_binding_bytes, budget),
             async |plan| {
-                let pools = gpu.in_memory(|| Pools::new(gpu, &layers, plan)).await?;
+                let what = format!("{} experts ({} bytes)", plan.slots(), plan.bytes());
+                let pools = gpu.in_memory(&what, || Pools::new(gpu, &layers, plan)).await?;
                 gpu.has_room(other_bytes).await?;
                 Ok(pools)
             },

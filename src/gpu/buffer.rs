@@ -99,7 +99,7 @@ impl Gpu {
         let most = self.caps().max_buffer_bytes.min(PROBE_BYTES);
         let piece = |first: u64| self.buffer("memory that will be needed", (bytes - first).min(most));
         let pieces = || (0..bytes).step_by(most as usize).map(piece).collect::<Result<Vec<_>>>();
-        drop(self.in_memory(pieces).await?);
+        drop(self.in_memory(&format!("{bytes} bytes of weights and a session's buffers"), pieces).await?);
         // Freed only once the device has seen that nothing uses them.
         self.flush().await;
         Ok(())

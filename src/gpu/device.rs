@@ -173,14 +173,16 @@ impl Gpu {
         }
     }
 
-    /// As `make`, which allocates; fails also where a device that tells later had no memory for it.
-    pub(crate) async fn in_memory<T>(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
+    /// As `make`, which allocates `what`; fails also where a device that tells later had no memory for it.
+    pub(crate) async fn in_memory<T>(&self, what: &str, make: impl FnOnce() -> Result<T>) -> Result<T> {
         let (made, answer) = {
             let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
             (make(), scope.pop())
         };
         match answer.await {
-            Some(error) => Err(Error::Memory(error.to_string())),
+            Some(_) => Err(Error::Memory(format!(
+                "the adapter has no room for {what}; a shorter context, a smaller expert budget or a smaller model may fit"
+            ))),
             None => made,
         }
     }
