@@ -1,5 +1,5 @@
 import { svg } from "../ui/dom.js";
-import type { BenchRow } from "./run.js";
+import type { BenchRow } from "./measure.js";
 
 const HEIGHT = 34;
 const LEFT = 70;

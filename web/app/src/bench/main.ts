@@ -11,7 +11,7 @@ import { adapterFigures, modelFigures } from "../panel/info.js";
 import { chart } from "./chart.js";
 import { checkOutput, type Verdict } from "./expected.js";
 import { asJson, asMarkdown } from "./report.js";
-import { bench, type BenchRow, type BenchSettings } from "./run.js";
+import { bench, type BenchRow, type BenchSettings } from "./measure.js";
 
 const [offered, support] = await Promise.all([offeredModels(), Moxel.isSupported()]);
 const header = h(

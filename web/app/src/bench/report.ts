@@ -3,7 +3,7 @@
 import type { Engine } from "../moxel.js";
 import { bytes, count } from "../ui/format.js";
 import type { Verdict } from "./expected.js";
-import type { BenchRow } from "./run.js";
+import type { BenchRow } from "./measure.js";
 
 export function asJson(engine: Engine, rows: BenchRow[], verdict: Verdict | undefined): string {
   const { adapter } = engine.info;

@@ -52,5 +52,6 @@ export function titleOf(content: string): string {
   const line = content.trim().split("\n")[0] ?? "";
   if (line.length <= 48) return line || UNTITLED;
   const cut = line.slice(0, 48);
-  return `${cut.slice(0, Math.max(cut.lastIndexOf(" "), 24))}…`;
+  const word = cut.lastIndexOf(" ");
+  return `${word > 24 ? cut.slice(0, word) : cut}…`;
 }

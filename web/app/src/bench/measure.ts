@@ -50,7 +50,7 @@ export async function bench(engine: Engine, settings: BenchSettings, { step, sig
 }
 
 /** Token ids spread over the vocabulary, as natively; each turn begins with another one, so that no earlier work is used again. */
-function someTokens(count: number, vocab: number, turn: number): number[] {
+export function someTokens(count: number, vocab: number, turn: number): number[] {
   return Array.from({ length: count }, (_, index) => (index * 7919 + 1 + turn * 104_729) % vocab);
 }
 
