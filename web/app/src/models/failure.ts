@@ -15,7 +15,7 @@ interface Advice {
 
 export function failureView(host: EngineHost, choice: Choice, failure: Failure, choose: (preset: Choice) => void): HTMLElement {
   const { title, again, steps } = adviceFor(failure);
-  const change = failure.code === "too-small" ? "Change the options" : "Choose a model";
+  const change = ["too-small", "request"].includes(failure.code) ? "Change the options" : "Choose a model";
   return h(
     "div",
     { class: "view failure", id: "load-failure", "data-code": failure.code },
@@ -49,6 +49,8 @@ function adviceFor({ code }: Failure): Advice {
         again: "Resume",
         steps: ["What was downloaded is kept, so that the next attempt goes on where this one ended."],
       };
+    case "request":
+      return { title: "The model cannot be loaded like this", steps: [] };
     case "format":
     case "unsupported":
     case "tokenizer":

@@ -1,0 +1,149 @@
+// What goes wrong around the page is said in a sentence, with a way on.
+
+import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { ChatPage } from "./harness/chat-page.mjs";
+import { dense } from "./harness/native.mjs";
+import { golden, start } from "./harness/world.mjs";
+
+let world, folder;
+before(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), "moxel-page-"));
+  await writeFile(path.join(folder, "text.gguf"), "<html>Not found</html>");
+  world = await start({ models: { "SmolLM2-135M-Instruct.Q4_1.gguf": dense, broken: folder } });
+});
+after(async () => {
+  await world?.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+/** Opens the page with something that its worker runs first. Without a service worker: what that keeps passes by here. */
+async function openWith(first) {
+  const page = await world.context.newPage();
+  await page.addInitScript(() => (ServiceWorkerContainer.prototype.register = () => Promise.reject(new Error("not in this test"))));
+  await page.route("**/moxel-worker.js", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: `{${first}}\n${await response.text()}` });
+  });
+  await page.goto(`${world.site.url}/index.html`);
+  return new ChatPage(page);
+}
+
+// The first two, before any page brings a service worker.
+test("a lost GPU is recovered in mid-answer, and a dead worker is started again", async () => {
+  // The page's own devices, caught where the worker asks for them.
+  const chat = await openWith(`
+    const request = GPUAdapter.prototype.requestDevice;
+    GPUAdapter.prototype.requestDevice = async function (...rest) { return (self.device = await request.apply(this, rest)); };`);
+  const { page } = chat;
+  await chat.load("smollm2-135m");
+  await chat.set({ temperature: 0, max_tokens: 10 });
+  await chat.ask("What is the capital of France?");
+  await chat.begun();
+  await page.workers()[0].evaluate(() => self.device.destroy());
+  await page.locator("#recovering", { hasText: "being recovered" }).waitFor();
+  await chat.screenshot("gpu-lost");
+  assert.match(await chat.answer(), /Paris/);
+  await page.locator("#recovering").waitFor({ state: "hidden" });
+
+  await chat.set({ max_tokens: 200 });
+  await chat.ask("Write a long story.");
+  await chat.begun();
+  await page.workers()[0].evaluate(() => setTimeout(() => { throw new Error("out of memory"); }, 0));
+  await page.locator("#engine-ended", { hasText: "worker" }).waitFor();
+  await chat.screenshot("worker-ended");
+  assert.match(await chat.note(), /worker/);
+  await page.getByRole("button", { name: "Start again" }).click();
+  await chat.ready();
+  await chat.set({ max_tokens: 4 });
+  await page.getByRole("button", { name: "Regenerate" }).last().click();
+  await chat.answer();
+  assert.equal(await page.getByRole("article", { name: "You" }).count(), 2);
+  await page.close();
+});
+
+test("a model that does not fit says what to change", async () => {
+  const chat = await openWith(`
+    const { pushErrorScope, popErrorScope, createBuffer } = GPUDevice.prototype;
+    const scopes = [];
+    let used = 0;
+    GPUDevice.prototype.createBuffer = function (it) { used += it.size; return createBuffer.call(this, it); };
+    GPUDevice.prototype.pushErrorScope = function (filter) { scopes.push(filter); return pushErrorScope.call(this, filter); };
+    GPUDevice.prototype.popErrorScope = async function () {
+      const full = scopes.pop() === "out-of-memory" && used > 50e6;
+      const error = await popErrorScope.call(this);
+      return full ? new GPUOutOfMemoryError("50 MB are all there is") : error;
+    };`);
+  const { page } = chat;
+  await page.locator("#load-options summary").click();
+  await page.getByRole("spinbutton", { name: "Context" }).fill("1000");
+  await page.locator('[data-model="smollm2-135m"]').click();
+  await page.locator('#load-failure[data-code="too-small"]').waitFor({ timeout: 60_000 });
+  await chat.screenshot("too-small");
+  assert.match(await page.locator("#load-failure").innerText(), /smaller context/);
+  await page.getByRole("button", { name: "Change the options" }).click();
+  assert.equal(await page.getByRole("spinbutton", { name: "Context" }).inputValue(), "1000");
+  await page.close();
+});
+
+test("a browser without WebGPU is told what to do", async () => {
+  const page = await world.context.newPage();
+  await page.addInitScript(() => Object.defineProperty(Navigator.prototype, "gpu", { get: () => undefined }));
+  for (const address of ["/index.html", "/bench.html"]) {
+    await page.goto(world.site.url + address);
+    await page.getByRole("heading", { name: "No WebGPU here" }).waitFor();
+    assert.match(await page.locator(".steps").innerText(), /Chrome 113/);
+  }
+  await page.goto(`${world.site.url}/index.html`);
+  await page.locator("#no-webgpu").waitFor();
+  await new ChatPage(page).screenshot("no-webgpu");
+  await page.close();
+});
+
+test("what is no model is refused, and another one can be chosen", async () => {
+  const chat = await ChatPage.open(world);
+  const { page } = chat;
+  const address = page.getByRole("textbox", { name: "Model address" });
+  await address.fill("model.gguf");
+  await page.locator("#load-url").click();
+  assert.match(await page.getByRole("alert").innerText(), /https:/);
+  await address.fill("/models/broken/text.gguf");
+  await page.locator("#load-url").click();
+  await page.locator('#load-failure[data-code="format"]').waitFor();
+  assert.match(await page.locator("#load-failure").innerText(), /text\.gguf: .*GGUF/);
+  await chat.screenshot("bad-file");
+  await page.locator("#choose-other").click();
+  await page.locator("#pick-file").setInputFiles(path.join(folder, "text.gguf"));
+  await page.locator('#load-failure[data-code="format"]').waitFor();
+  await page.locator("#choose-other").click();
+  await page.locator("#pick-folder").setInputFiles(golden("scout"));
+  await chat.ready();
+  assert.match(await page.getByRole("textbox", { name: "Message" }).getAttribute("placeholder"), /no chat template/);
+  await page.close();
+});
+
+test("a load that was cancelled or cut off goes on where it ended", async () => {
+  const chat = await ChatPage.open(world);
+  const { page } = chat;
+  await page.locator('[data-model="smollm2-135m"]').click();
+  await page.locator("#load-bytes", { hasText: /^[2-9]\d\.\d MB/ }).waitFor();
+  await page.getByRole("button", { name: "Cancel" }).click();
+  await page.locator("#cached-models li", { hasText: "is fetched when it is needed" }).waitFor();
+  await page.getByRole("button", { name: "Resume" }).click();
+  await page.locator("#load-bytes", { hasText: /^[4-9]\d\.\d MB/ }).waitFor();
+  await world.site.close();
+  await page.locator("#load-retry", { hasText: "Trying again" }).waitFor({ timeout: 60_000 });
+  await chat.screenshot("retry");
+  await page.getByRole("button", { name: "Resume" }).waitFor({ timeout: 180_000 });
+  await chat.screenshot("network-lost");
+  await world.site.open();
+  world.site.log.length = 0;
+  await page.getByRole("button", { name: "Resume" }).click();
+  await chat.ready();
+  const again = world.site.weights().reduce((sum, { bytes }) => sum + bytes, 0);
+  assert.ok(again < 80e6, `${again} bytes were sent again`);
+  await page.close();
+});
