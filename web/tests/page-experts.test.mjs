@@ -11,7 +11,7 @@ before(async () => {
   world = await start({ models: { "demo-moe": moe } });
   chat = await ChatPage.open(world);
   await chat.page.locator("#load-options summary").click();
-  await chat.page.getByRole("textbox", { name: "Expert budget" }).fill("100%");
+  await chat.page.getByLabel("Expert budget").fill("100%");
   await chat.page.getByRole("spinbutton", { name: "Context" }).fill("512");
   await chat.page.getByRole("checkbox", { name: "Keep the model" }).uncheck();
   await chat.load("demo-moe");

@@ -22,7 +22,7 @@ export function loadingView(host: EngineHost, name: string, signal: AbortSignal)
   const retry = h("p", { class: "notice warn", id: "load-retry", role: "status", hidden: true });
   const parts = PARTS.map(([part, label]) => {
     const size = h("span", { class: "muted" });
-    return { part, size, element: h("li", { class: "part", "data-part": part }, h("span", { class: "part-mark" }), h("span", {}, label), size) };
+    return { part, size, element: h("li", { class: "part", "data-part": part, hidden: part === "experts" }, h("span", { class: "part-mark" }), h("span", {}, label), size) };
   });
   const seen = new PartSizes();
 
@@ -36,7 +36,8 @@ export function loadingView(host: EngineHost, name: string, signal: AbortSignal)
     seen.add(progress);
     for (const { part, size, element } of parts) {
       element.dataset.state = seen.stateOf(part);
-      element.hidden = part === "experts" && seen.stateOf(part) === "skipped";
+      // A dense model has none, and one does not know before they come.
+      element.hidden = part === "experts" && !["active", "done"].includes(seen.stateOf(part));
       setText(size, seen.textOf(part));
     }
   };
@@ -71,12 +72,12 @@ class PartSizes {
     this.#loaded = loadedBytes;
   }
 
-  stateOf(part: Part): "waiting" | "active" | "done" | "skipped" {
+  stateOf(part: Part): "waiting" | "active" | "done" {
     if (part === this.#current) return "active";
     const order = PARTS.map(([name]) => name);
     const now = this.#current === "ready" ? order.length : order.indexOf(this.#current);
     if (order.indexOf(part) > now) return "waiting";
-    return this.#ends.has(part) ? "done" : "skipped";
+    return this.#ends.has(part) ? "done" : "waiting";
   }
 
   textOf(part: Part): string {
