@@ -87,7 +87,9 @@ class PartSizes {
   }
 }
 
-function timeText({ bytesPerSecond, secondsLeft }: LoadProgress): string {
+function timeText({ loadedBytes, totalBytes, bytesPerSecond, secondsLeft }: LoadProgress): string {
+  // Everything is there; kernels are made and measured now.
+  if (totalBytes > 0 && loadedBytes >= totalBytes) return "Preparing the GPU…";
   const speed = bytesPerSecond === undefined ? "" : `${bytes(bytesPerSecond)}/s`;
   const left = secondsLeft === undefined ? "" : `${duration(secondsLeft)} left`;
   return [speed, left].filter(Boolean).join(", ");
