@@ -179,6 +179,8 @@ export class DiskFile {
   readonly #file: string;
   readonly #folder: string;
   readonly #here: Set<number>;
+  /** Blocks that are being written, and are as good as written for whoever reads. */
+  readonly #writing = new Map<number, Bytes>();
 
   constructor(model: ModelFolder, file: string, folder: string, here: Set<number>) {
     this.#model = model;
@@ -188,17 +190,21 @@ export class DiskFile {
   }
 
   has(block: number): boolean {
-    return this.#here.has(block);
+    return this.#here.has(block) || this.#writing.has(block);
   }
 
   async load(block: number, length: number): Promise<Bytes | undefined> {
+    const writing = this.#writing.get(block);
+    if (writing !== undefined) return writing;
     const bytes = await this.#model.load(this.#folder, this.#file, block, length);
     if (bytes === undefined) this.#here.delete(block);
     return bytes;
   }
 
   async save(block: number, bytes: Bytes): Promise<boolean> {
+    this.#writing.set(block, bytes);
     const saved = await this.#model.save(this.#folder, block, bytes);
+    this.#writing.delete(block);
     if (saved) this.#here.add(block);
     return saved;
   }
