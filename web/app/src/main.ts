@@ -11,14 +11,16 @@ import { chooser } from "./models/chooser.js";
 import { failureView } from "./models/failure.js";
 import { loadingView } from "./models/loading.js";
 import { unsupportedView } from "./models/unsupported.js";
-import { Moxel } from "./moxel.js";
+import { Moxel, type Support } from "./moxel.js";
 import { keepOffline } from "./offline.js";
 import { conversationPlace, place, go, type Place } from "./place.js";
 import { makeShell } from "./shell.js";
 import { fill } from "./ui/dom.js";
 
-const [storage, offered, support] = await Promise.all([openStorage(), offeredModels(), Moxel.isSupported()]);
-const store = await ConversationStore.open(storage);
+const store = await ConversationStore.open(await openStorage());
+const offered = offeredModels();
+/** Hoped for until the browser has said otherwise, which can take it a second. */
+let support: Support = { supported: true };
 const host = new EngineHost();
 const answers = new Answers(host, store);
 /** What the options of the chooser begin with, after a model did not fit. */
@@ -96,4 +98,8 @@ host.state.subscribe(({ kind }) => {
 });
 place.subscribe(show);
 show();
+void Moxel.isSupported().then((answer) => {
+  support = answer;
+  if (!answer.supported) show();
+});
 void keepOffline(shell.offerNewer);

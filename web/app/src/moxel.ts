@@ -1,3 +1,3 @@
 // The engine's package. The build leaves this import to the browser: `moxel/moxel.js` beside the page.
-export { Moxel, MoxelError } from "../../lib/index.js";
+export { Moxel, MoxelError, type Support } from "../../lib/index.js";
 export type * from "../../lib/types.js";

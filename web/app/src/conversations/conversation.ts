@@ -25,7 +25,9 @@ export interface Conversation {
 const UNTITLED = "New conversation";
 
 export function newConversation(now = Date.now()): Conversation {
-  return { id: crypto.randomUUID(), title: UNTITLED, created: now, updated: now, turns: [] };
+  // randomUUID is not there on a page without encryption, where conversations can still be read.
+  const id = [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return { id, title: UNTITLED, created: now, updated: now, turns: [] };
 }
 
 /** Adds a question; the first one names the conversation. */

@@ -12,7 +12,7 @@ import { optionsForm } from "./options.js";
 import { droppedFiles, modelOfFiles } from "./picked.js";
 
 /** The view; `preset` is a choice that was made before, whose options are shown opened. */
-export function chooser(host: EngineHost, offered: OfferedModel[], preset: Choice | undefined, signal: AbortSignal): HTMLElement {
+export function chooser(host: EngineHost, offers: Promise<OfferedModel[]>, preset: Choice | undefined, signal: AbortSignal): HTMLElement {
   const form = optionsForm();
   if (preset) {
     form.set(preset.options);
@@ -36,7 +36,8 @@ export function chooser(host: EngineHost, offered: OfferedModel[], preset: Choic
   };
 
   const cached = h("section", { class: "cached", id: "cached-models", "aria-labelledby": "cached-heading", hidden: true });
-  const offers = h("ul", { class: "offers", id: "offered-models" });
+  const offerList = h("ul", { class: "offers", id: "offered-models" });
+  let offered: OfferedModel[] = [];
   const showCached = async () => {
     const models = await Moxel.cache.list().catch(() => []);
     if (signal.aborted) return;
@@ -45,7 +46,7 @@ export function chooser(host: EngineHost, offered: OfferedModel[], preset: Choic
     fill(cached, h("h2", { id: "cached-heading" }, "In this browser"), await spaceLine(models), cachedList(models));
   };
   const showOffers = (models: CachedModel[]) => {
-    fill(offers, ...offered.map((model) => offerCard(model, models.find(({ url }) => sameModel(url, model.url)), () => load(model.name, model.url, model.recommended))));
+    fill(offerList, ...offered.map((model) => offerCard(model, models.find(({ url }) => sameModel(url, model.url)), () => load(model.name, model.url, model.recommended))));
   };
   const cachedList = (models: CachedModel[]) =>
     h(
@@ -70,8 +71,11 @@ export function chooser(host: EngineHost, offered: OfferedModel[], preset: Choic
       }),
     );
 
-  showOffers([]);
-  void showCached();
+  void offers.then((models) => {
+    offered = models;
+    showOffers([]);
+    return showCached();
+  });
   const element = h(
     "div",
     { class: "view chooser" },
@@ -82,7 +86,7 @@ export function chooser(host: EngineHost, offered: OfferedModel[], preset: Choic
       h("p", { class: "lead" }, "It is computed by your own GPU, in this browser. What you write stays on this device."),
     ),
     host.engine && loadedLine(host, host.choice?.name ?? host.engine.info.name),
-    offers,
+    offerList,
     form.element,
     problem,
     urlForm((name, url) => load(name, url), problem),

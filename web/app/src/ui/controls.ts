@@ -35,7 +35,7 @@ export function field(label: string, control: HTMLElement, hint?: string): HTMLE
 /** Copies a text and says so on the button for a moment. */
 export function copyButton(label: string, text: () => string): HTMLButtonElement {
   const element = iconButton("copy", label, async () => {
-    const done = await navigator.clipboard.writeText(text()).then(() => true, () => false);
+    const done = await copy(text());
     element.replaceChildren(icon(done ? "check" : "warning"));
     element.setAttribute("aria-label", done ? "Copied" : "Copying was refused by the browser");
     setTimeout(() => {
@@ -44,6 +44,16 @@ export function copyButton(label: string, text: () => string): HTMLButtonElement
     }, 1500);
   });
   return element;
+}
+
+async function copy(text: string): Promise<boolean> {
+  try {
+    // Not there at all on a page without encryption.
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Offers a text as a file. */
