@@ -25,7 +25,7 @@ export interface LoadOptions {
   precision?: "fast" | "exact";
   /** Keep what was fetched in the origin's private file system (default true). Not used for picked files. */
   cache?: boolean;
-  /** Bytes of experts that are kept in JavaScript memory below the GPU; default 256 MiB. */
+  /** Bytes of experts that are kept in JavaScript memory below the GPU, where not all have a place there; default 256 MiB. */
   memoryBudget?: number;
   /** Called as loading goes on, at most some ten times a second, and once when it is done. */
   onProgress?: (progress: LoadProgress) => void;
@@ -243,11 +243,11 @@ export interface Stats {
   experts?: ExpertStats;
   /** For each MoE layer and expert: 1 where it is on the GPU now. */
   resident?: number[][];
-  /** Bytes that were read from each tier since the model was loaded. */
+  /** Bytes that were read from each tier since loading began. */
   read: Record<Tier, number>;
-  /** Requests for weights that a server answered. */
+  /** Requests that a server answered, those that only asked whether a file is still the same included. */
   requests: number;
-  /** Bytes of the WebAssembly heap, and of experts kept in JavaScript memory. */
+  /** Bytes of the WebAssembly heap, and of experts and files kept in JavaScript memory. */
   wasmBytes: number;
   memoryBytes: number;
   /** Bytes of GPU buffers. */
