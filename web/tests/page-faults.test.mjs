@@ -104,6 +104,43 @@ test("a browser without WebGPU is told what to do", async () => {
   await page.close();
 });
 
+test("what a model writes is shown, and does nothing", async () => {
+  const chat = await ChatPage.open(world);
+  const { page } = chat;
+  const content = [
+    "# Title\n\nA *word*, `code`, a [link](https://example.org/) and a [trap](javascript:window.harmed=1).",
+    "<img src=x onerror='window.harmed=1'><script>window.harmed=1</script>",
+    "![picture](https://example.org/x.png)",
+    "```js\nconst one = 1;\n```",
+    "| a | b |\n|---|---|\n| 1 | 2 |",
+  ].join("\n\n");
+  await page.evaluate(async (content) => {
+    const open = indexedDB.open("moxel");
+    await new Promise((resolve) => (open.onsuccess = resolve));
+    const turns = [{ role: "user", content: "<b>Hello</b>" }, { role: "assistant", content, end: "stop" }];
+    const kept = open.result.transaction("conversations", "readwrite");
+    kept.objectStore("conversations").put({ id: "written", title: "Written", created: 0, updated: 0, turns });
+    await new Promise((resolve) => (kept.oncomplete = resolve));
+    location.hash = "#/chat/written";
+  }, content);
+  await page.reload();
+  const answer = page.getByRole("article", { name: "Assistant" });
+  await answer.getByRole("heading", { name: "Title" }).waitFor();
+  assert.equal(await page.getByRole("article", { name: "You" }).innerText(), "<b>Hello</b>");
+  assert.deepEqual(await answer.locator("a[href]").evaluateAll((links) => links.map(({ href, rel }) => [href, rel])), [
+    ["https://example.org/", "noopener noreferrer"],
+    ["https://example.org/x.png", "noopener noreferrer"],
+  ]);
+  assert.equal(await answer.locator(".answer-text :is(img, script)").count(), 0);
+  assert.match(await answer.innerText(), /<script>window\.harmed=1<\/script>/);
+  assert.equal(await answer.locator("table td").count(), 2);
+  await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+  await answer.getByRole("button", { name: "Copy code" }).click();
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), "const one = 1;");
+  assert.equal(await page.evaluate(() => window.harmed), undefined);
+  await page.close();
+});
+
 test("what is no model is refused, and another one can be chosen", async () => {
   const chat = await ChatPage.open(world);
   const { page } = chat;

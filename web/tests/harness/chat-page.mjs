@@ -73,6 +73,6 @@ export class ChatPage {
   }
 
   async screenshot(name) {
-    await this.page.screenshot({ path: path.join(screenshots, `${name}.png`) });
+    await this.page.screenshot({ path: path.join(screenshots, `${name}.png`), animations: "disabled" });
   }
 }

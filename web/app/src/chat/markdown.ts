@@ -56,9 +56,11 @@ function dressCode(code: Element): void {
   if (!pre) return;
   const box = h("div", { class: "code-block" });
   pre.replaceWith(box);
+  // Without the last line's end: a shell that the text is pasted into would run it at once.
+  const copied = () => (code.textContent ?? "").replace(/\n$/, "");
   // A long line is scrolled with the keyboard too.
   pre.tabIndex = 0;
-  box.append(h("div", { class: "code-head" }, h("span", {}, language), copyButton("Copy code", () => code.textContent ?? "")), pre);
+  box.append(h("div", { class: "code-head" }, h("span", {}, language), copyButton("Copy code", copied)), pre);
 }
 
 function escape(text: string): string {
