@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::chat_template::{ChatTemplate, Message};
 use crate::experts::{ExpertBudget, ExpertPlan};
-use crate::models::{Architecture, ModelInfo, architecture, expert_plan};
+use crate::models::{Architecture, ModelInfo, architecture, plan_experts};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{Checkpoint, Format, WeightSource};
 use crate::{Error, Result};
@@ -32,10 +32,11 @@ impl ModelFiles {
     /// # Errors
     /// Files that cannot be read or are malformed, or an unsupported model; the sentence names the file, key or tensor.
     pub async fn open(source: Arc<dyn WeightSource>, entry: &str) -> Result<Arc<Self>> {
-        let checkpoint = Checkpoint::open(source, entry).await?;
+        let mut checkpoint = Checkpoint::open(source, entry).await?;
         let info = ModelInfo::new(&checkpoint)?;
         let architecture = architecture(&checkpoint)?;
         let (tokenizer, template) = read_text_files(&checkpoint).await?;
+        checkpoint.forget_keys("tokenizer.");
         Ok(Arc::new(Self { checkpoint: Arc::new(checkpoint), architecture, info, tokenizer, template }))
     }
 
@@ -50,7 +51,7 @@ impl ModelFiles {
     /// # Errors
     /// Fewer bytes than the least that works.
     pub fn expert_plan(&self, budget: ExpertBudget, max_binding_bytes: u64) -> Result<Option<ExpertPlan>> {
-        expert_plan(&self.checkpoint, budget, max_binding_bytes)
+        plan_experts(&*self.architecture, &self.checkpoint, budget, max_binding_bytes)
     }
 
     /// Text to ids and back.

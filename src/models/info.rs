@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::architecture;
+use super::{Architecture, architecture};
 use crate::Result;
 use crate::experts::{ExpertBudget, ExpertPlan};
 use crate::weights::{Checkpoint, Format};
@@ -58,7 +58,16 @@ pub struct ModelInfo {
 /// # Errors
 /// Whatever makes the checkpoint unusable, or fewer bytes than the least that works.
 pub fn expert_plan(checkpoint: &Checkpoint, budget: ExpertBudget, max_binding_bytes: u64) -> Result<Option<ExpertPlan>> {
-    let model = architecture(checkpoint)?;
+    plan_experts(&*architecture(checkpoint)?, checkpoint, budget, max_binding_bytes)
+}
+
+/// The same of a model whose configuration has been read.
+pub(crate) fn plan_experts(
+    model: &dyn Architecture,
+    checkpoint: &Checkpoint,
+    budget: ExpertBudget,
+    max_binding_bytes: u64,
+) -> Result<Option<ExpertPlan>> {
     let layers = model.expert_layers(checkpoint)?;
     if layers.is_empty() {
         return Ok(None);

@@ -11,6 +11,7 @@ mod names;
 #[cfg(any(unix, windows))]
 mod roles;
 
+pub(crate) use info::plan_experts;
 pub use info::{ModelInfo, expert_plan};
 pub(crate) use loader::Loader;
 #[cfg(any(unix, windows))]

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::{Map, Value};
-use tokenizers::{Model, ModelWrapper};
+use tokenizers::Model;
 
+use super::file::{Added, File, invalid};
 use super::pieces::{Pieces, Spelling};
-use super::{MAX_VOCABULARY, Tokenizer, end_ids};
+use super::{Tokenizer, end_ids};
 use crate::error::{Error, Result};
 
 pub(super) fn build(
@@ -17,16 +17,15 @@ pub(super) fn build(
     config: &Map<String, Value>,
     generation_config: Option<&Value>,
 ) -> Result<Tokenizer> {
-    let file = check(tokenizer_json)?;
-    let mut inner = tokenizers::Tokenizer::from_bytes(tokenizer_json).map_err(|cause| invalid(&cause.to_string()))?;
-    for FileToken { content, id } in &file.added_tokens {
-        let got = inner.token_to_id(content);
+    let mut file = File::read(tokenizer_json)?;
+    let inner = file.tokenizer()?;
+    for Added { id, token } in &file.added_tokens {
+        let (content, got) = (&token.content, inner.token_to_id(&token.content));
         if got != Some(*id) {
             let got = got.map_or_else(|| "none".to_owned(), |id| id.to_string());
             return Err(invalid(&format!("added_tokens: {content:?} is declared as {id}, but its id would be {got}")));
         }
     }
-    make_plain(&mut inner)?;
 
     let spelling = Spelling::of_decoder(inner.get_decoder())?;
     let pieces = pieces(&inner, &spelling);
@@ -59,101 +58,6 @@ pub(super) fn build(
     ends.extend(added.iter().filter(|(_, token)| end_ids::is_well_known(&token.content)).map(|(&id, _)| id));
 
     Ok(Tokenizer { inner, pieces: Arc::new(pieces), vocab_size, prefix, suffix, bos, end_ids: end_ids::sorted(ends) })
-}
-
-/// The parts of `tokenizer.json` that `tokenizers` takes on trust: it would panic on some of them, or go on with ids
-/// other than the file's.
-#[derive(Deserialize)]
-struct File {
-    model: FileModel,
-    #[serde(default)]
-    added_tokens: Vec<FileToken>,
-    pre_tokenizer: Option<Value>,
-    normalizer: Option<Value>,
-    post_processor: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct FileModel {
-    /// Files of old leave it out.
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    #[serde(default)]
-    vocab: Value,
-    #[serde(default)]
-    merges: Vec<FileMerge>,
-    continuing_subword_prefix: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum FileMerge {
-    Pair(String, String),
-    Line(String),
-}
-
-#[derive(Deserialize)]
-struct FileToken {
-    id: u32,
-    content: String,
-}
-
-/// Checks what `tokenizers` does not.
-fn check(tokenizer_json: &[u8]) -> Result<File> {
-    let file: File = serde_json::from_slice(tokenizer_json).map_err(|cause| invalid(&cause.to_string()))?;
-    if let Some(kind) = file.model.kind.as_deref().filter(|&kind| kind != "BPE") {
-        return Err(invalid(&format!("model.type is {kind:?}; only \"BPE\" is supported")));
-    }
-    let Value::Object(vocab) = &file.model.vocab else {
-        return Err(invalid("model.vocab is missing or not an object"));
-    };
-    let declared = vocab.iter().map(|(token, id)| (token.as_str(), id.as_u64()));
-    let added = file.added_tokens.iter().map(|token| (token.content.as_str(), Some(u64::from(token.id))));
-    for (token, id) in declared.chain(added) {
-        if id.is_none_or(|id| id >= MAX_VOCABULARY as u64) {
-            return Err(invalid(&format!("the token {token:?} has no id below {MAX_VOCABULARY}")));
-        }
-    }
-    // `BpeBuilder::build` copies each merge into a buffer of the longest token's size.
-    let longest = vocab.keys().map(String::len).max().unwrap_or(0);
-    let prefix = file.model.continuing_subword_prefix.as_deref().unwrap_or_default();
-    for (index, merge) in file.model.merges.iter().enumerate() {
-        let (left, right) = match merge {
-            FileMerge::Pair(left, right) => (left.as_str(), right.as_str()),
-            FileMerge::Line(line) => line.split_once(' ').unwrap_or((line, "")),
-        };
-        let fits = right.strip_prefix(prefix).is_some_and(|right| left.len() + right.len() <= longest);
-        if !fits && !matches!(merge, FileMerge::Line(line) if line.starts_with("#version")) {
-            return Err(invalid(&format!("model.merges: entry {index} makes no token of the vocabulary")));
-        }
-    }
-    for (part, name) in [(&file.pre_tokenizer, "pre_tokenizer"), (&file.normalizer, "normalizer")] {
-        if let Some(kind) = part.as_ref().and_then(refused_part) {
-            return Err(invalid(&format!("{name}: {kind} is not supported")));
-        }
-    }
-    Ok(file)
-}
-
-/// The steps that no byte-pair model uses and whose implementation trusts its parameters.
-fn refused_part(part: &Value) -> Option<&str> {
-    let kind = part.get("type").and_then(Value::as_str);
-    let nested = ["pretokenizers", "normalizers"].iter().filter_map(|key| part.get(key)?.as_array()).flatten();
-    kind.filter(|kind| ["FixedLength", "Precompiled"].contains(kind)).or_else(|| nested.filter_map(refused_part).next())
-}
-
-/// Takes away what belongs to training and batching: dropout makes ids random, truncation and padding change a prompt.
-fn make_plain(inner: &mut tokenizers::Tokenizer) -> Result<()> {
-    inner.with_truncation(None).map_err(|cause| invalid(&cause.to_string()))?;
-    inner.with_padding(None);
-    if let ModelWrapper::BPE(bpe) = inner.get_model()
-        && bpe.dropout.is_some()
-    {
-        let mut bpe = bpe.clone();
-        bpe.dropout = None;
-        inner.with_model(bpe);
-    }
-    Ok(())
 }
 
 fn pieces(inner: &tokenizers::Tokenizer, spelling: &Spelling) -> Pieces {
@@ -241,8 +145,4 @@ fn ids(value: Option<&Value>, file: &str, key: &str, vocab_size: usize) -> Resul
         Some(Value::Array(values)) => values.iter().map(one).collect(),
         Some(value) => Ok(vec![one(value)?]),
     }
-}
-
-fn invalid(problem: &str) -> Error {
-    Error::Tokenizer(format!("tokenizer.json: {problem}"))
 }

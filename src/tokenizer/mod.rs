@@ -6,6 +6,7 @@
 //! the same for the first token and for the millionth.
 
 mod end_ids;
+mod file;
 mod gguf;
 mod huggingface;
 mod pieces;

@@ -84,6 +84,11 @@ impl Checkpoint {
         &self.opened.config
     }
 
+    /// Forgets the keys of the configuration that begin so: a vocabulary is large, and of no use once it has been read.
+    pub(crate) fn forget_keys(&mut self, prefix: &str) {
+        self.opened.config.retain(|key, _| !key.starts_with(prefix));
+    }
+
     /// All tensors whose format is supported, in the order of the files, without the experts of a packed model.
     pub fn tensors(&self) -> impl Iterator<Item = &TensorInfo> {
         self.opened.tensors.iter()
