@@ -5,7 +5,7 @@
 
 import package::shared::guard::halted;
 import package::shared::formats::Row;
-import package::shared::dot::{Activation, load_activation, load_weights, dot_weights};
+import package::shared::dot::{Activation, block_squares, dot_weights, load_activation, load_weights, norm_factor};
 import package::shared::product::Params;
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -19,7 +19,7 @@ import package::shared::product::Params;
 @if(!cooperative) const ROWS: u32 = 4u;
 
 @if(cooperative)
-var<workgroup> partial: array<f32, 256>;
+var<workgroup> partial: array<vec2<f32>, 256>; // sum, squares
 
 @compute @workgroup_size(32 * SLICES)
 fn main(
@@ -42,8 +42,10 @@ fn main(
     let x_row = pair / params.sharing * params.blocks;
 
     var sums: array<f32, ROWS>;
+    var squares = 0.0;
     for (var block = slice; block < params.blocks; block += SLICES) {
         let v = load_activation(x_row + block);
+        if params.norm_cols != 0u { squares += block_squares(block, params.blocks); }
         for (var r = 0u; r < ROWS; r++) {
             let here = clamp(base + min(group + r, groups - 1u), params.first_group, params.end_group - 1u) - params.first_group;
             sums[r] += dot_weights(load_weights(Row(here, lane, params.blocks), block), v);
@@ -51,19 +53,21 @@ fn main(
     }
 
     @if(cooperative) {
-        partial[thread] = sums[0];
+        partial[thread] = vec2(sums[0], squares);
         workgroupBarrier();
         if slice != 0u { return; }
         for (var s = 1u; s < SLICES; s++) {
-            sums[0] += partial[s * 32u + lane];
+            sums[0] += partial[s * 32u + lane].x;
+            squares += partial[s * 32u + lane].y;
         }
     }
+    let factor = norm_factor(squares, params.norm_cols, params.norm_eps);
     for (var r = 0u; r < ROWS; r++) {
         let row = (group + r) * 32u + lane;
         let global = base + group + r;
         if row < params.rows && global >= params.first_group && global < params.end_group {
             let at = pair * params.y_stride + params.y_offset + row;
-            if params.accumulate == 1u { y[at] += sums[r]; } else { y[at] = sums[r]; }
+            if params.accumulate == 1u { y[at] += factor * sums[r]; } else { y[at] = factor * sums[r]; }
         }
     }
 }

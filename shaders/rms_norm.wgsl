@@ -1,6 +1,9 @@
 // y = x / sqrt(mean(x^2) + eps) * weight. One workgroup per row.
+//
+// With `bytes` y is blocks of bytes: rows are whole blocks, and a lane makes a block at a time.
 
 import package::shared::guard::halted;
+@if(bytes) import package::shared::blocks::{Bytes, to_bytes};
 
 struct Params {
     cols: u32,
@@ -10,10 +13,22 @@ struct Params {
     eps: f32,
 }
 
+@if(!bytes)
+alias Value = f32;
+@if(bytes)
+alias Value = vec4<f32>;
+@if(!bytes)
+const VALUES: u32 = 1u; // columns in a Value
+@if(bytes)
+const VALUES: u32 = 4u;
+
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [rows, x_stride]
-@group(0) @binding(2) var<storage, read> weight: array<f32>; // [cols]
+@group(0) @binding(1) var<storage, read> x: array<Value>; // [rows, x_stride]
+@group(0) @binding(2) var<storage, read> weight: array<Value>; // [cols]
+@if(!bytes)
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // [rows, y_stride]
+@if(bytes)
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<u32>>; // [rows, y_stride / 32, 3]
 
 const THREADS: u32 = 64u;
 var<workgroup> partial: array<f32, THREADS>;
@@ -21,12 +36,12 @@ var<workgroup> partial: array<f32, THREADS>;
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     if halted() { return; }
-    let from_row = (params.first_row + workgroup.x) * params.x_stride;
-    let to_row = workgroup.x * params.y_stride;
+    let from_row = (params.first_row + workgroup.x) * params.x_stride / VALUES;
     var squares = 0.0;
-    for (var i = thread; i < params.cols; i += THREADS) {
+    for (var i = thread; i < params.cols / VALUES; i += THREADS) {
         let v = x[from_row + i];
-        squares += v * v;
+        @if(!bytes) { squares += v * v; }
+        @if(bytes) { squares += dot(v, v); }
     }
     partial[thread] = squares;
     workgroupBarrier();
@@ -35,7 +50,24 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         total += partial[i];
     }
     let scale = inverseSqrt(total / f32(params.cols) + params.eps);
-    for (var i = thread; i < params.cols; i += THREADS) {
-        y[to_row + i] = x[from_row + i] * scale * weight[i];
+    @if(!bytes) {
+        let to_row = workgroup.x * params.y_stride;
+        for (var i = thread; i < params.cols; i += THREADS) {
+            y[to_row + i] = x[from_row + i] * scale * weight[i];
+        }
+    }
+    @if(bytes) {
+        let blocks = params.cols / 32u;
+        for (var block = thread; block < blocks; block += THREADS) {
+            var v: array<vec4<f32>, 8>;
+            for (var i = 0u; i < 8u; i++) {
+                v[i] = x[from_row + block * 8u + i] * scale * weight[block * 8u + i];
+            }
+            let made = to_bytes(v, 0.0);
+            let to = (workgroup.x * blocks + block) * 3u;
+            y[to] = made.head;
+            y[to + 1u] = made.lo;
+            y[to + 2u] = made.hi;
+        }
     }
 }

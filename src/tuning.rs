@@ -7,7 +7,9 @@ use web_time::Instant;
 use crate::engine::Precision;
 use crate::experts::SyncCosts;
 use crate::gpu::{Buffer, Gpu, Program, Recorder, Slice};
-use crate::kernels::{Activations, KernelChoice, Matmul, Matrix, Matvec, Output, Part, add_bias, is_quantized, matmul, quantize};
+use crate::kernels::{
+    Activations, KernelChoice, Matmul, Matrix, Matvec, Output, Part, add_bias, gated, is_quantized, matmul, swiglu,
+};
 use crate::models::ModelInfo;
 use crate::packing::{GROUP_ROWS, Layout};
 use crate::weights::DType;
@@ -43,14 +45,20 @@ pub(crate) async fn choose(gpu: &Gpu, info: &ModelInfo, precision: Precision) ->
     let handicap = |bytes: bool| if bytes { BYTES_GAIN } else { 1.0 };
     let mut fastest = Duration::MAX;
     for matvec in Matvec::ALL.into_iter().filter(|k| bytes || !k.bytes()) {
-        let time = bench.time(KernelChoice { matvec, ..choice }, 1, fastest).await?.mul_f64(handicap(matvec.bytes()));
+        let time =
+            bench.time(KernelChoice { matvec, ..choice }, Work::Product(1), fastest).await?.mul_f64(handicap(matvec.bytes()));
         if time < fastest {
             (choice.matvec, fastest) = (matvec, time);
         }
     }
+    let separate = bench.time(KernelChoice { fused: false, ..choice }, Work::Gate, Duration::MAX).await?;
+    choice.fused = bench.time(KernelChoice { fused: true, ..choice }, Work::Gate, separate).await? <= separate;
     fastest = Duration::MAX;
     for matmul in Matmul::ALL.into_iter().filter(|k| bytes || !k.bytes()) {
-        let time = bench.time(KernelChoice { matmul, ..choice }, TOKENS, fastest).await?.mul_f64(handicap(matmul.bytes()));
+        let time = bench
+            .time(KernelChoice { matmul, ..choice }, Work::Product(TOKENS), fastest)
+            .await?
+            .mul_f64(handicap(matmul.bytes()));
         if time < fastest {
             (choice.matmul, fastest) = (matmul, time);
         }
@@ -89,13 +97,23 @@ fn main_format(info: &ModelInfo) -> Option<DType> {
     DType::ALL.into_iter().find(|dtype| dtype.name() == name)
 }
 
+/// What is measured.
+#[derive(Clone, Copy)]
+enum Work {
+    /// One product of this many tokens.
+    Product(usize),
+    /// One token's product and the activation behind it, half of the rows being a gate: the part of a layer whose kernels may be
+    /// one.
+    Gate,
+}
+
 /// A matrix of zeros in a format, and activations to multiply it by. The time of a product does not depend on the values.
 struct Bench<'a> {
     gpu: &'a Gpu,
     matrix: Matrix,
-    floats: Slice,
-    bytes: (Slice, Slice),
+    x: Slice,
     y: Slice,
+    activated: Slice,
     staging: Buffer,
 }
 
@@ -103,7 +121,7 @@ impl<'a> Bench<'a> {
     fn new(gpu: &'a Gpu, dtype: DType, cols: usize) -> Result<Self> {
         let cols = cols.next_multiple_of(dtype.block_len());
         let group = Layout::new(dtype, GROUP_ROWS, cols);
-        let groups = usize::try_from(MATRIX_BYTES / group.bytes()).unwrap_or(1).max(1);
+        let groups = usize::try_from(MATRIX_BYTES / group.bytes()).unwrap_or(1).max(2).next_multiple_of(2);
         let layout = Layout::new(dtype, groups * GROUP_ROWS, cols);
         let storage = |bytes: usize| Ok::<_, Error>(gpu.storage("tuning", bytes as u64)?.whole());
         let quants = storage(4 * groups * layout.group_quants())?;
@@ -111,20 +129,20 @@ impl<'a> Bench<'a> {
         let elements = TOKENS * layout.blocks() * 32;
         Ok(Self {
             gpu,
-            floats: storage(4 * elements)?,
-            bytes: (storage(elements)?, storage(elements / 4)?),
+            x: storage(4 * elements)?,
             y: storage(4 * TOKENS * layout.rows)?,
+            activated: storage(4 * layout.rows)?,
             staging: gpu.staging(4)?,
             matrix: Matrix { layout, parts: vec![Part { first_group: 0, end_group: groups, quants, side }] },
         })
     }
 
-    /// Time of one product of `tokens` tokens, its quantisation included; gives up early on what is far from `fastest`.
-    async fn time(&self, choice: KernelChoice, tokens: usize, fastest: Duration) -> Result<Duration> {
+    /// Time of the work; gives up early on what is far from `fastest`.
+    async fn time(&self, choice: KernelChoice, work: Work, fastest: Duration) -> Result<Duration> {
         let mut repetitions = 1;
-        self.run(&self.program(choice, tokens, 1)?).await?;
+        self.run(&self.program(choice, work, 1)?).await?;
         loop {
-            let program = self.program(choice, tokens, repetitions)?;
+            let program = self.program(choice, work, repetitions)?;
             let mut best = Duration::MAX;
             for _ in 0..3 {
                 best = best.min(self.run(&program).await?);
@@ -139,16 +157,21 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn program(&self, choice: KernelChoice, tokens: usize, repetitions: usize) -> Result<Program> {
+    fn program(&self, choice: KernelChoice, work: Work, repetitions: usize) -> Result<Program> {
         let mut r = Recorder::default();
-        let wanted = if tokens > 1 { choice.matmul.bytes() } else { choice.matvec.bytes() };
-        let x = Activations { floats: self.floats.clone(), bytes: wanted.then(|| self.bytes.clone()) };
+        let tokens = if let Work::Product(tokens) = work { tokens } else { 1 };
+        let bytes = if tokens > 1 { choice.matmul.bytes() } else { choice.matvec.bytes() };
+        let x = Activations { rows: self.x.clone(), bytes, undivided: None };
         let out = Output { y: self.y.clone(), stride: self.matrix.layout.rows, offset: 0, accumulate: false };
         for _ in 0..repetitions {
-            if wanted {
-                quantize(&mut r, &self.floats, &self.bytes.0, &self.bytes.1, tokens * self.matrix.layout.blocks());
+            if matches!(work, Work::Gate) && choice.fused {
+                gated(&mut r, choice.matvec, &self.matrix, &x, None, (&self.activated, bytes));
+                continue;
             }
             matmul(&mut r, choice, &self.matrix, &x, tokens, &out);
+            if matches!(work, Work::Gate) {
+                swiglu(&mut r, &self.y, None, (&self.activated, bytes), self.matrix.layout.rows / 2, 1);
+            }
         }
         r.copy(self.y.words(0, 1), self.staging.whole().words(0, 1));
         self.gpu.prepare(&r.finish())

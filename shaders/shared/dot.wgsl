@@ -1,4 +1,7 @@
 // Activations in blocks of 32, and the dot product of a block of weights with one: in f32, or of bytes (condition `i8`).
+//
+// Where a norm's division is still to come, x is the residual stream times the norm's weight, and says for each block the sum
+// of squares of the residual stream: bytes in their blocks, floats in a vector for each block behind the last one.
 
 import package::shared::formats::{Block, Row, load_block};
 @if(quantized) import package::shared::formats::{Quants, load_quants, bytes};
@@ -6,9 +9,7 @@ import package::shared::formats::{Block, Row, load_block};
 @if(!i8)
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>; // [tokens, blocks, 8]
 @if(i8)
-@group(0) @binding(3) var<storage, read> x: array<vec4<u32>>; // [tokens, blocks, 2], 32 signed bytes
-@if(i8)
-@group(0) @binding(5) var<storage, read> x_scale: array<vec2<f32>>; // [tokens, blocks]: scale, scale * sum of the bytes
+@group(0) @binding(3) var<storage, read> x: array<vec4<u32>>; // [tokens, blocks, 3], see shared/blocks
 
 @if(i8)
 struct Activation { lo: vec4<u32>, hi: vec4<u32>, scale: vec2<f32> }
@@ -17,7 +18,9 @@ struct Activation { block: Block, sum: f32 }
 
 @if(i8)
 fn load_activation(index: u32) -> Activation {
-    return Activation(x[index * 2u], x[index * 2u + 1u], x_scale[index]);
+    let at = index * 3u;
+    // Two words and not four: on software adapters each costs.
+    return Activation(x[at + 1u], x[at + 2u], bitcast<vec2<f32>>(vec2(x[at].x, x[at].y)));
 }
 
 @if(!i8)
@@ -25,6 +28,18 @@ fn load_activation(index: u32) -> Activation {
     let at = index * 8u;
     let v = Block(x[at], x[at + 1u], x[at + 2u], x[at + 3u], x[at + 4u], x[at + 5u], x[at + 6u], x[at + 7u]);
     return Activation(v, dot(v.a + v.b + v.c + v.d + v.e + v.f + v.g + v.h, vec4(1.0)));
+}
+
+// The sum of squares of a block of one row of `blocks`.
+@if(i8)
+fn block_squares(block: u32, _blocks: u32) -> f32 { return bitcast<f32>(x[block * 3u].z); }
+@if(!i8)
+fn block_squares(block: u32, blocks: u32) -> f32 { return x[blocks * 8u + block].x; }
+
+// What a product with such an x is still to be multiplied by.
+fn norm_factor(squares: f32, cols: u32, eps: f32) -> f32 {
+    if cols == 0u { return 1.0; }
+    return inverseSqrt(squares / f32(cols) + eps);
 }
 
 @if(quantized)

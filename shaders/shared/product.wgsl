@@ -10,6 +10,8 @@ struct Params {
     end_group: u32,   // first group behind this part
     sharing: u32,     // pairs that share a row of x
     tokens: u32,      // rows of y
+    norm_cols: u32,   // matvec: columns of the norm whose division is still to come, see shared/dot; 0: none
+    norm_eps: f32,
 }
 
 // No expert in a tile, no pair in a tile's place.

@@ -41,6 +41,11 @@ impl Matvec {
     pub(super) fn groups(self) -> usize {
         if self.cooperative() { 1 } else { 4 }
     }
+
+    /// Groups of rows of gate, and as many of up, that a workgroup of `gated` computes.
+    pub(super) fn gated_groups(self) -> usize {
+        if self.cooperative() { 1 } else { 2 }
+    }
 }
 
 impl Matmul {
@@ -65,11 +70,13 @@ impl Matmul {
     }
 }
 
-/// Both choices.
+/// All choices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct KernelChoice {
     pub(crate) matvec: Matvec,
     pub(crate) matmul: Matmul,
+    /// Whether one token's products do what follows them too (`gated`, `residual`). It saves kernels and costs barriers.
+    pub(crate) fused: bool,
 }
 
 impl fmt::Display for KernelChoice {
@@ -85,11 +92,12 @@ impl fmt::Display for KernelChoice {
             Matmul::RowsBytes => "rows, bytes",
             Matmul::Tiled => "tiled, f32",
         };
-        write!(f, "matvec: {matvec}; matmul: {matmul}")
+        let fused = if self.fused { "fused" } else { "separate" };
+        write!(f, "matvec: {matvec}, {fused}; matmul: {matmul}")
     }
 }
 
 impl KernelChoice {
     /// The kernels that run well on slow and on small adapters, with f32 activations.
-    pub(crate) const PLAIN: Self = Self { matvec: Matvec::Rows, matmul: Matmul::Rows };
+    pub(crate) const PLAIN: Self = Self { matvec: Matvec::Rows, matmul: Matmul::Rows, fused: true };
 }

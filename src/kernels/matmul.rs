@@ -1,23 +1,14 @@
 //! Matrix products: `matvec` for one token (or its chosen experts), `matmul` or `matmul_tiled` for many.
 
-use super::matrix::{Matrix, for_format, is_quantized};
-use super::{KernelChoice, Matmul, Matvec, in_planes, params, u32_of};
+use super::matrix::{Matrix, for_format};
+use super::{Activations, KernelChoice, Matmul, Matvec, in_planes, params, u32_of};
 use crate::gpu::{Dispatch, Recorder, Shader, Slice};
 use crate::packing::GROUP_ROWS;
 use crate::weights::DType;
 
 params! {
     rows: u32, blocks: u32, y_stride: u32, y_offset: u32, accumulate: u32,
-    first_group: u32, end_group: u32, sharing: u32, tokens: u32,
-}
-
-/// Rows of activations as floats, and as bytes where a kernel wanted them.
-#[derive(Clone, Debug)]
-pub(crate) struct Activations {
-    /// [rows, columns padded to 32] f32.
-    pub(crate) floats: Slice,
-    /// [rows, blocks, 32] signed bytes and [rows, blocks] (scale, scale * sum).
-    pub(crate) bytes: Option<(Slice, Slice)>,
+    first_group: u32, end_group: u32, sharing: u32, tokens: u32, norm_cols: u32, norm_eps: f32,
 }
 
 /// Where a product goes.
@@ -52,7 +43,7 @@ pub(crate) fn matmul(r: &mut Recorder, choice: KernelChoice, w: &Matrix, x: &Act
         // A single matrix: the part is a matrix of its own, that writes its rows.
         let (first_row, end_row) = part.rows();
         let rows = end_row.min(w.layout.rows) - first_row;
-        let mut params = params(w, out, rows, tokens, 1);
+        let mut params = params(w, x, out, rows, tokens, 1);
         params.y_offset += u32_of(first_row);
         params.end_group = u32_of(part.end_group - part.first_group);
         let call = Call { choice, w, x, out, params, weight_bytes: part.bytes(), experts: None };
@@ -65,7 +56,7 @@ pub(crate) fn matmul(r: &mut Recorder, choice: KernelChoice, w: &Matrix, x: &Act
 /// the experts are spread over.
 pub(crate) fn expert_matmul(r: &mut Recorder, choice: KernelChoice, w: &Matrix, x: &Activations, pairs: &Pairs, out: &Output) {
     for part in &w.parts {
-        let mut params = params(w, out, w.layout.rows, pairs.count, pairs.sharing);
+        let mut params = params(w, x, out, w.layout.rows, pairs.count, pairs.sharing);
         params.first_group = u32_of(part.first_group);
         params.end_group = u32_of(part.end_group);
         // What the chosen experts read, counted once and not for each buffer they may lie in.
@@ -75,7 +66,8 @@ pub(crate) fn expert_matmul(r: &mut Recorder, choice: KernelChoice, w: &Matrix, 
     }
 }
 
-fn params(w: &Matrix, out: &Output, rows: usize, tokens: usize, sharing: usize) -> Params {
+fn params(w: &Matrix, x: &Activations, out: &Output, rows: usize, tokens: usize, sharing: usize) -> Params {
+    let (norm_cols, norm_eps) = x.norm_params();
     Params {
         rows: u32_of(rows),
         blocks: u32_of(w.layout.blocks()),
@@ -86,6 +78,8 @@ fn params(w: &Matrix, out: &Output, rows: usize, tokens: usize, sharing: usize) 
         end_group: 0,
         sharing: u32_of(sharing),
         tokens: u32_of(tokens),
+        norm_cols,
+        norm_eps,
     }
 }
 
@@ -106,20 +100,16 @@ impl Call<'_> {
             None => rows > 1,
             Some(tiles) => tiles.is_some(),
         };
-        let KernelChoice { matvec, matmul } = self.choice;
+        let KernelChoice { matvec, matmul, .. } = self.choice;
         let dtype = self.w.layout.dtype;
-        let wanted = is_quantized(dtype) && if many { matmul.bytes() } else { matvec.bytes() };
-        let bytes = self.x.bytes.as_ref().filter(|_| wanted);
+        let bytes = self.x.bytes;
+        debug_assert!(!many || self.x.undivided.is_none(), "products of many tokens do not divide");
         let (shader, groups_per_workgroup) = if many {
-            (matmul_shader(matmul, dtype, bytes.is_some(), self.experts.is_some()), matmul.groups(bytes.is_some()))
+            (matmul_shader(matmul, dtype, bytes, self.experts.is_some()), matmul.groups(bytes))
         } else {
-            (matvec_shader(matvec, dtype, bytes.is_some(), self.experts.is_some()), matvec.groups())
+            (matvec_shader(matvec, dtype, bytes, self.experts.is_some()), matvec.groups())
         };
-        match bytes {
-            Some((bytes, scales)) => bindings.extend([(3, bytes.clone()), (5, scales.clone())]),
-            None => bindings.push((3, self.x.floats.clone())),
-        }
-        bindings.push((4, self.out.y.clone()));
+        bindings.extend([(3, self.x.rows.clone()), (4, self.out.y.clone())]);
         let y_groups = match (self.experts, tiles.flatten()) {
             (Some(_), Some((tile_expert, tile_pairs, count))) => {
                 bindings.extend([(6, tile_expert.clone()), (7, tile_pairs.clone())]);

@@ -54,7 +54,10 @@ impl Matrix {
                 caps.max_binding_bytes
             )));
         }
-        let groups = layout.groups() * count;
+        // Parts are cut between the matrices of the stack where one fits: then no kernel has to look for its rows in two.
+        let one = layout.groups();
+        let most = if most < one { most } else { most / one * one };
+        let groups = one * count;
         let part = |first_group: usize| {
             let end_group = (first_group + most).min(groups);
             let count = (end_group - first_group) as u64;

@@ -1,16 +1,18 @@
 //! One file per shader of the same name: its `Params`, its bindings and its dispatch size. A kernel knows neither a model
 //! nor a layer number.
 
+mod activations;
 mod add_bias;
 mod argmax;
 mod attention;
 mod choice;
 mod combine;
 mod embed;
+mod gated;
 mod matmul;
 mod matrix;
 mod moe_group;
-mod quantize;
+mod residual;
 mod rms_norm;
 mod rope_append;
 mod router;
@@ -18,19 +20,21 @@ mod swiglu;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use activations::{Activations, Norm, activation_words};
 pub(crate) use add_bias::add_bias;
 pub(crate) use argmax::argmax;
-pub(crate) use attention::{AttentionShape, AttentionSlices, MAX_HEAD_DIM, attention};
+pub(crate) use attention::{AttentionShape, AttentionSlices, MAX_HEAD_DIM, Query, attention, can_make_bytes};
 pub(crate) use choice::{KernelChoice, Matmul, Matvec};
 pub(crate) use combine::combine;
 pub(crate) use embed::embed;
-pub(crate) use matmul::{Activations, Output, Pairs, expert_matmul, matmul};
+pub(crate) use gated::{Chosen, can_gate, gated};
+pub(crate) use matmul::{Output, Pairs, expert_matmul, matmul};
 pub(crate) use matrix::{Array, Matrix, Part, is_quantized};
 pub(crate) use moe_group::{GroupSlices, MAX_EXPERTS, max_tiles, moe_group};
-pub(crate) use quantize::quantize;
+pub(crate) use residual::{can_sum, residual};
 pub(crate) use rms_norm::rms_norm;
 pub(crate) use rope_append::{FINE_POSITIONS, RopeShape, RopeSlices, Rotate, rope_append};
-pub(crate) use router::{RouterScore, RouterShape, RouterSlices, router};
+pub(crate) use router::{RouterInput, RouterScore, RouterShape, can_route, router};
 pub(crate) use swiglu::swiglu;
 
 /// Declares a kernel's uniform: four-byte fields in the order of the shader's `Params`.
@@ -38,7 +42,7 @@ macro_rules! params {
     ($($field:ident: $type:ty),* $(,)?) => {
         #[repr(C)]
         #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-        struct Params { $($field: $type),* }
+        pub(super) struct Params { $(pub(super) $field: $type),* }
 
         /// Names and types of the uniform's fields, which a test holds against the shader.
         #[cfg(test)]

@@ -52,26 +52,32 @@ pub(crate) struct RopeSlices<'a> {
     pub(crate) kv_f32: bool,
 }
 
+impl Params {
+    pub(super) fn new(shape: &RopeShape, table: &Slice) -> Self {
+        let (floor_scale, temperature) = shape.temperature.unwrap_or((1.0, 0.0));
+        let table_rows = table.size() as usize / (shape.head_dim * 4);
+        Self {
+            heads: u32_of(shape.heads),
+            kv_heads: u32_of(shape.kv_heads),
+            head_dim: u32_of(shape.head_dim),
+            stride: u32_of(shape.stride),
+            context: u32_of(shape.context),
+            rotate: match shape.rotate {
+                Rotate::None => 0,
+                Rotate::Adjacent => 1,
+                Rotate::Halves => 2,
+            },
+            coarse_rows: u32_of(table_rows.saturating_sub(FINE_POSITIONS)),
+            normalize: u32::from(shape.normalize.is_some()),
+            eps: shape.normalize.unwrap_or(0.0),
+            floor_scale,
+            temperature,
+        }
+    }
+}
+
 pub(crate) fn rope_append(r: &mut Recorder, shape: &RopeShape, s: &RopeSlices<'_>, tokens: usize) {
-    let (floor_scale, temperature) = shape.temperature.unwrap_or((1.0, 0.0));
-    let table_rows = s.table.size() as usize / (shape.head_dim * 4);
-    let params = Params {
-        heads: u32_of(shape.heads),
-        kv_heads: u32_of(shape.kv_heads),
-        head_dim: u32_of(shape.head_dim),
-        stride: u32_of(shape.stride),
-        context: u32_of(shape.context),
-        rotate: match shape.rotate {
-            Rotate::None => 0,
-            Rotate::Adjacent => 1,
-            Rotate::Halves => 2,
-        },
-        coarse_rows: u32_of(table_rows.saturating_sub(FINE_POSITIONS)),
-        normalize: u32::from(shape.normalize.is_some()),
-        eps: shape.normalize.unwrap_or(0.0),
-        floor_scale,
-        temperature,
-    };
+    let params = Params::new(shape, s.table);
     let bindings = [s.qkv, s.table, s.step, s.q, s.k_cache, s.v_cache];
     r.dispatch(Dispatch {
         shader: shader(s.kv_f32),

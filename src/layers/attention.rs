@@ -1,8 +1,11 @@
 //! Self-attention: projections, rotation, cache, attention, output projection, residual.
 
-use super::{Linear, Norm, Pass};
+use super::{Linear, Pass, Reader};
 use crate::gpu::Slice;
-use crate::kernels::{AttentionShape, AttentionSlices, RopeShape, RopeSlices, Rotate, attention, rope_append};
+use crate::kernels::{
+    Activations, AttentionShape, AttentionSlices, Norm, Query, RopeShape, RopeSlices, Rotate, attention, can_make_bytes,
+    rope_append,
+};
 
 /// One layer's attention. Families differ in the fields, not in the order of steps.
 pub(crate) struct Attention {
@@ -25,29 +28,40 @@ pub(crate) struct Attention {
 }
 
 impl Attention {
-    /// x += attention(norm(x)); the layer's keys and values go into cache `layer`.
-    pub(crate) fn record(&self, p: &mut Pass<'_>, layer: usize) {
+    /// What it reads behind its norm.
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader { norm: &self.norm, takes_bytes: self.qkv.takes_bytes() }
+    }
+
+    /// x += attention(h), and the norm of that for the next; the layer's keys and values go into cache `layer`.
+    pub(crate) fn record(
+        &self,
+        p: &mut Pass<'_>,
+        h: &Activations,
+        layer: usize,
+        next: Option<Reader<'_>>,
+    ) -> Option<Activations> {
         let (s, tokens, context) = (p.s, p.tokens, p.kv.context);
-        let hidden = self.norm.cols.next_multiple_of(32);
-        let out_cols = self.heads * self.head_dim;
         let (k_cache, v_cache) = &p.kv.layers[layer];
         let (heads, kv_heads, head_dim, kv_f32) = (self.heads, self.kv_heads, self.head_dim, p.kv.f32);
-
-        self.norm.record(p, 0, tokens);
-        let h = p.activations(&s.h, self.norm.cols, tokens, &s.h_bytes, &[&self.qkv]);
-        self.qkv.record(p, &h, tokens, &s.qkv, self.qkv.rows, false);
+        self.qkv.record(p, h, tokens, &s.qkv, self.qkv.rows, false);
 
         let (rotate, normalize, temperature) = (self.rotate, self.normalize, self.temperature);
-        let shape = RopeShape { heads, kv_heads, head_dim, stride: self.qkv.rows, context, rotate, normalize, temperature };
-        let slices = RopeSlices { qkv: &s.qkv, table: &self.rope_table, step: &s.step, q: &s.q, k_cache, v_cache, kv_f32 };
-        rope_append(&mut p.r, &shape, &slices, tokens);
+        let rope = RopeShape { heads, kv_heads, head_dim, stride: self.qkv.rows, context, rotate, normalize, temperature };
+        let query = if tokens == 1 {
+            Query::Fresh(&rope, &s.qkv, &self.rope_table)
+        } else {
+            let slices = RopeSlices { qkv: &s.qkv, table: &self.rope_table, step: &s.step, q: &s.q, k_cache, v_cache, kv_f32 };
+            rope_append(&mut p.r, &rope, &slices, tokens);
+            Query::Ready(&s.q)
+        };
+        let bytes = p.bytes(self.out.takes_bytes() && can_make_bytes(head_dim), tokens);
+        let shape =
+            AttentionShape { heads, kv_heads, head_dim, context, chunk: self.chunk, scale: (head_dim as f32).sqrt().recip() };
+        let slices = AttentionSlices { k_cache, v_cache, step: &s.step, out: &s.attended, bytes, kv_f32 };
+        attention(&mut p.r, &shape, query, &slices, tokens);
 
-        let (out_stride, scale) = (out_cols.next_multiple_of(32), (head_dim as f32).sqrt().recip());
-        let shape = AttentionShape { heads, kv_heads, head_dim, out_stride, context, chunk: self.chunk, scale };
-        let slices = AttentionSlices { q: &s.q, k_cache, v_cache, step: &s.step, out: &s.attended, kv_f32 };
-        attention(&mut p.r, &shape, &slices, tokens);
-
-        let attended = p.activations(&s.attended, out_cols, tokens, &s.inner_bytes, &[&self.out]);
-        self.out.record(p, &attended, tokens, &s.x, hidden, true);
+        let attended = Activations { rows: s.attended.clone(), bytes, undivided: None };
+        p.add(&self.out, &attended, next)
     }
 }

@@ -1,8 +1,8 @@
-//! Linear layers and norms: weights bound to the GPU.
+//! Linear layers: weights bound to the GPU.
 
 use super::Pass;
 use crate::gpu::Slice;
-use crate::kernels::{Activations, Matrix, Output, Pairs, add_bias, expert_matmul, is_quantized, matmul, rms_norm};
+use crate::kernels::{Activations, Matrix, Output, Pairs, add_bias, expert_matmul, is_quantized, matmul};
 
 /// One or more weight matrices, stacked by rows, that share their input; possibly one such stack for each expert.
 ///
@@ -32,8 +32,17 @@ impl Linear {
         Self { matrices, rows, cols, biases: Vec::new() }
     }
 
-    pub(super) fn is_quantized(&self) -> bool {
-        self.matrices.iter().any(|(m, _)| is_quantized(m.layout.dtype))
+    /// Whether it can multiply bytes.
+    pub(crate) fn takes_bytes(&self) -> bool {
+        self.matrices.iter().all(|(m, _)| is_quantized(m.layout.dtype))
+    }
+
+    /// The matrix, where it is one, or one for each expert, and nothing is added to its product.
+    pub(super) fn single(&self) -> Option<&Matrix> {
+        match (&self.matrices[..], &self.biases[..]) {
+            ([(matrix, _)], []) => Some(matrix),
+            _ => None,
+        }
     }
 
     /// y[token] (+)= W x[token] + bias for `rows` rows of x, y having rows of length `stride`.
@@ -58,21 +67,5 @@ impl Linear {
                 &Output { y: y.clone(), stride, offset: *offset, accumulate: false },
             );
         }
-    }
-}
-
-/// A root-mean-square norm with its weight.
-#[derive(Clone, Debug)]
-pub(crate) struct Norm {
-    pub(crate) weight: Slice,
-    pub(crate) cols: usize,
-    pub(crate) eps: f32,
-}
-
-impl Norm {
-    /// Normalises `rows` rows of the residual stream, from `first_row` on, into the first rows of `h`.
-    pub(crate) fn record(&self, p: &mut Pass<'_>, first_row: usize, rows: usize) {
-        let stride = self.cols.next_multiple_of(32);
-        rms_norm(&mut p.r, &p.s.x, &self.weight, &p.s.h, self.cols, stride, first_row, rows, self.eps);
     }
 }

@@ -8,8 +8,8 @@ mod pass;
 mod scratch;
 
 pub(crate) use attention::Attention;
-pub(crate) use linear::{Linear, Norm};
+pub(crate) use linear::Linear;
 pub(crate) use mlp::Mlp;
 pub(crate) use moe::Moe;
-pub(crate) use pass::Pass;
+pub(crate) use pass::{Pass, Reader};
 pub(crate) use scratch::{RoutingLayout, Scratch};

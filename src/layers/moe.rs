@@ -1,10 +1,15 @@
 //! The Mixture-of-Experts feed-forward layer: the experts' kernels read what the router wrote.
 
-use super::{Linear, Mlp, Norm, Pass, RoutingLayout};
-use crate::kernels::{GroupSlices, Pairs, RouterScore, RouterShape, RouterSlices, combine, max_tiles, moe_group, router, swiglu};
+use super::scratch::MoeScratch;
+use super::{Linear, Mlp, Pass, Reader, RoutingLayout};
+use crate::kernels::{
+    Activations, Chosen, GroupSlices, Norm, Pairs, RouterInput, RouterScore, RouterShape, can_gate, can_route, can_sum, combine,
+    gated, max_tiles, moe_group, residual, rms_norm, router, swiglu,
+};
 
 /// One MoE layer. Families differ in the fields, not in the order of steps.
 pub(crate) struct Moe {
+    pub(crate) norm: Norm,
     pub(crate) router: Linear,
     pub(crate) experts: usize,
     /// Experts chosen for a token (k).
@@ -20,45 +25,87 @@ pub(crate) struct Moe {
 }
 
 impl Moe {
-    /// x += moe(norm(x)); `index` counts the model's MoE layers.
+    /// What it reads behind its norm.
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        let shared = self.shared.iter().all(|mlp| mlp.gate_up.takes_bytes());
+        Reader { norm: &self.norm, takes_bytes: self.gate_up.takes_bytes() && shared }
+    }
+
+    /// x += moe(h), and the norm of that for the next; `index` counts the model's MoE layers.
     ///
     /// The list may be cut around the experts: before the first cut everything is done that needs none, between the cuts
     /// lies the work of the experts, which may be repeated for other experts, behind them their sum.
-    pub(crate) fn record(&self, p: &mut Pass<'_>, norm: &Norm, index: usize) {
+    pub(crate) fn record(
+        &self,
+        p: &mut Pass<'_>,
+        h: &Activations,
+        index: usize,
+        next: Option<Reader<'_>>,
+    ) -> Option<Activations> {
         let (s, tokens) = (p.s, p.tokens);
         let Some(scratch) = &s.moe else { unreachable!("a model with MoE layers says so in its dimensions") };
-        let (pairs, inner, hidden) = (tokens * self.chosen, self.down.cols, norm.cols);
+        let (pairs, inner, hidden) = (tokens * self.chosen, self.down.cols, self.norm.cols);
         let layout = RoutingLayout::of(index + 1, pairs);
         let [ids, weights, slots] = scratch.routing(&layout, index);
         let table_at = index * self.experts;
-
-        norm.record(p, 0, tokens);
-        let readers: Vec<_> = [&self.router, &self.gate_up].into_iter().chain(self.shared.iter().map(|m| &m.gate_up)).collect();
-        let h = p.activations(&s.h, hidden, tokens, &s.h_bytes, &readers);
-        if let Some(shared) = &self.shared {
-            shared.record_on(p, &h);
-        }
-        self.router.record(p, &h, tokens, &scratch.router_logits, self.experts, false);
-        let (experts, chosen, score) = (self.experts, self.chosen, self.score);
-        let shape = RouterShape { experts, chosen, stride: experts, score, table_at };
-        let slices = RouterSlices { logits: &scratch.router_logits, table: p.table, ids: &ids, weights: &weights, slots: &slots };
-        router(&mut p.r, &shape, &slices, tokens);
+        self.choose(p, scratch, h, index, &layout);
 
         p.r.cut();
         let tiles = (tokens > 1).then(|| {
             let (tile_expert, tile_pairs) = &scratch.tiles;
             let tile = p.choice.matmul.tile();
             let table = if p.in_turns { (&scratch.turn, 0) } else { (p.table, table_at) };
-            moe_group(&mut p.r, &GroupSlices { ids: &ids, table, tile_expert, tile_pairs }, pairs, experts, tile);
-            (tile_expert.clone(), tile_pairs.clone(), max_tiles(pairs, experts, tile))
+            moe_group(&mut p.r, &GroupSlices { ids: &ids, table, tile_expert, tile_pairs }, pairs, self.experts, tile);
+            (tile_expert.clone(), tile_pairs.clone(), max_tiles(pairs, self.experts, tile))
         });
-        let into = Pairs { count: pairs, sharing: self.chosen, chosen: slots, tiles };
-        self.gate_up.record_experts(p, &h, &into, &s.gate_up, self.gate_up.rows);
-        swiglu(&mut p.r, &s.gate_up, self.score_input.then_some(&weights), &s.inner, inner, pairs);
-        let activated = p.activations(&s.inner, inner, pairs, &s.inner_bytes, &[&self.down]);
-        let out_of = Pairs { sharing: 1, ..into };
-        self.down.record_experts(p, &activated, &out_of, &scratch.parts, hidden.next_multiple_of(32));
+        let into = Pairs { count: pairs, sharing: self.chosen, chosen: slots.clone(), tiles };
+        let bytes = p.bytes(self.down.takes_bytes(), pairs);
+        let gate = self.gate_up.single().filter(|w| p.fuses() && can_gate(w));
+        if let Some(w) = gate {
+            let chosen = Chosen { slots: &slots, scores: &weights, score_input: self.score_input, count: pairs };
+            gated(&mut p.r, p.choice.matvec, w, h, Some(chosen), (&s.inner, bytes));
+        } else {
+            self.gate_up.record_experts(p, h, &into, &s.gate_up, self.gate_up.rows);
+            swiglu(&mut p.r, &s.gate_up, self.score_input.then_some(&weights), (&s.inner, bytes), inner, pairs);
+        }
+        let activated = Activations { rows: s.inner.clone(), bytes, undivided: None };
+        let scored = self.score_input || gate.is_some();
+        let sum = next.filter(|_| p.fuses() && scored).zip(self.down.single().filter(|w| can_sum(w, self.chosen)));
+        if sum.is_none() {
+            let out_of = Pairs { sharing: 1, ..into };
+            self.down.record_experts(p, &activated, &out_of, &scratch.parts, hidden.next_multiple_of(32));
+        }
+
         p.r.cut();
-        combine(&mut p.r, &scratch.parts, (!self.score_input).then_some(&weights), &s.x, hidden, self.chosen, tokens);
+        if let Some(shared) = &self.shared {
+            let activated = shared.activate(p, h, &scratch.shared);
+            p.add(&shared.down, &activated, None);
+        }
+        if let Some((next, w)) = sum {
+            let h = p.undivided(next);
+            residual(&mut p.r, p.choice.matvec, w, &activated, Some((&slots, self.chosen)), &s.x, next.norm, &h);
+            return Some(h);
+        }
+        combine(&mut p.r, &scratch.parts, (!scored).then_some(&weights), &s.x, hidden, self.chosen, tokens);
+        next.map(|next| p.normed(next, 0, tokens))
+    }
+
+    /// Ids, weights and slots of the chosen experts.
+    fn choose(&self, p: &mut Pass<'_>, scratch: &MoeScratch, h: &Activations, index: usize, layout: &RoutingLayout) {
+        let (experts, chosen, score) = (self.experts, self.chosen, self.score);
+        let shape = RouterShape { experts, chosen, score, table_at: index * experts, part: layout.stride() };
+        let routing = scratch.routing_of(layout, index);
+        if let Some(w) = self.router.single().filter(|w| p.tokens == 1 && can_route(w)) {
+            router(&mut p.r, &shape, RouterInput::Stream(&p.s.x, &self.norm, w), p.table, &routing, 1);
+            return;
+        }
+        let mut h = h.clone();
+        if h.bytes || h.undivided.is_some() {
+            // The choice is made by floats. Where the experts' outputs will be there is room for them.
+            h = Activations { rows: scratch.parts.clone(), bytes: false, undivided: None };
+            rms_norm(&mut p.r, &self.norm, &p.s.x, (&h.rows, false), 0, p.tokens);
+        }
+        self.router.record(p, &h, p.tokens, &scratch.router_logits, experts, false);
+        router(&mut p.r, &shape, RouterInput::Logits(&scratch.router_logits, experts), p.table, &routing, p.tokens);
     }
 }

@@ -5,23 +5,19 @@ use std::ops::Range;
 use crate::Result;
 use crate::dims::Dims;
 use crate::gpu::{Gpu, Slice};
-use crate::kernels::{Matmul, max_tiles};
+use crate::kernels::{Matmul, activation_words, max_tiles};
 
 /// Alignment of a binding within a buffer, in words: WebGPU's guaranteed `minStorageBufferOffsetAlignment`.
 const BINDING_WORDS: usize = 64;
 
-/// Bytes and scales of quantised activations.
-pub(crate) type ByteBuffers = (Slice, Slice);
-
-/// Where intermediate results live. Rows that are multiplied by weights are padded to whole blocks with zeros.
+/// Where intermediate results live. Rows that are multiplied by weights are floats, padded to whole blocks with zeros, or bytes.
 pub(crate) struct Scratch {
     /// [1 + tokens] u32: position of the first token, then the token ids.
     pub(crate) step: Slice,
     /// [tokens, hidden]: the residual stream.
     pub(crate) x: Slice,
-    /// [tokens, hidden]: normalised.
+    /// [tokens, hidden]: normalised, or for one token so but for the division.
     pub(crate) h: Slice,
-    pub(crate) h_bytes: ByteBuffers,
     /// [tokens, qkv].
     pub(crate) qkv: Slice,
     /// [tokens, heads, head_dim].
@@ -32,8 +28,6 @@ pub(crate) struct Scratch {
     pub(crate) gate_up: Slice,
     /// [rows, inner].
     pub(crate) inner: Slice,
-    /// Bytes of `attended` and `inner`.
-    pub(crate) inner_bytes: ByteBuffers,
     /// [head rows, vocab].
     pub(crate) logits: Slice,
     /// [2]: token id and bits of its logit.
@@ -53,6 +47,8 @@ pub(crate) struct MoeScratch {
     pub(crate) guard: Slice,
     /// [tiles] and [tiles, tile] of `moe_group`.
     pub(crate) tiles: (Slice, Slice),
+    /// [tokens, inner]: the shared expert's, while `inner` is the others'.
+    pub(crate) shared: Slice,
     /// [tokens, k, hidden]: outputs of the chosen experts.
     pub(crate) parts: Slice,
 }
@@ -85,7 +81,8 @@ impl RoutingLayout {
         [0, 1, 2].map(|part| (3 * layer + part) * self.stride()).map(|at| at..at + self.pairs)
     }
 
-    fn stride(&self) -> usize {
+    /// Words from ids to weights, and from weights to slots.
+    pub(super) fn stride(&self) -> usize {
         self.pairs.next_multiple_of(BINDING_WORDS)
     }
 }
@@ -95,6 +92,11 @@ impl MoeScratch {
     pub(crate) fn routing(&self, layout: &RoutingLayout, layer: usize) -> [Slice; 3] {
         layout.ranges(layer).map(|range| self.routing.words(range.start, range.len()))
     }
+
+    /// All three in one.
+    pub(super) fn routing_of(&self, layout: &RoutingLayout, layer: usize) -> Slice {
+        self.routing.words(3 * layer * layout.stride(), 3 * layout.stride())
+    }
 }
 
 impl Scratch {
@@ -102,11 +104,8 @@ impl Scratch {
     pub(crate) fn new(gpu: &Gpu, dims: &Dims, matmul: Matmul, tokens: usize, head_rows: usize) -> Result<Self> {
         let words = |label, words: usize| Ok::<_, crate::Error>(gpu.storage(label, 4 * words as u64)?.whole());
         let padded = |cols: usize| cols.next_multiple_of(32);
-        let bytes = |elements: usize| Ok::<_, crate::Error>((words("bytes", elements / 4)?, words("scales", elements / 16)?));
-        let hidden = tokens * padded(dims.hidden);
-        let attended = tokens * padded(dims.heads * dims.head_dim);
         let expert_rows = if dims.moe_layers > 0 { tokens * dims.chosen } else { 0 };
-        let inner = (tokens * padded(dims.inner)).max(expert_rows * padded(dims.expert_inner));
+        let inner = activation_words(tokens, dims.inner).max(activation_words(expert_rows, dims.expert_inner));
         let moe = (dims.moe_layers > 0).then(|| {
             let tiles = max_tiles(expert_rows, dims.experts, matmul.tile());
             Ok::<_, crate::Error>(MoeScratch {
@@ -115,20 +114,19 @@ impl Scratch {
                 turn: words("expert_turn", dims.experts)?,
                 guard: words("guard", 1)?,
                 tiles: (words("tile_expert", tiles)?, words("tile_pairs", tiles * matmul.tile())?),
+                shared: words("shared_inner", activation_words(tokens, dims.expert_inner))?,
                 parts: words("expert_parts", expert_rows * padded(dims.hidden))?,
             })
         });
         Ok(Self {
             step: words("step", 1 + tokens)?,
-            x: words("x", hidden)?,
-            h: words("h", hidden)?,
-            h_bytes: bytes(hidden)?,
+            x: words("x", tokens * padded(dims.hidden))?,
+            h: words("h", activation_words(tokens, dims.hidden))?,
             qkv: words("qkv", tokens * dims.qkv())?,
             q: words("q", tokens * dims.heads * dims.head_dim)?,
-            attended: words("attended", attended)?,
+            attended: words("attended", activation_words(tokens, dims.heads * dims.head_dim))?,
             gate_up: words("gate_up", 2 * (tokens * dims.inner).max(expert_rows * dims.expert_inner))?,
             inner: words("inner", inner)?,
-            inner_bytes: bytes(inner.max(attended))?,
             logits: words("logits", head_rows * dims.vocab)?,
             sampled: words("sampled", 2)?,
             moe: moe.transpose()?,

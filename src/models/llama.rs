@@ -11,8 +11,8 @@ use super::{Architecture, Ends, Loader, Model, check_dims};
 use crate::Result;
 use crate::config::ConfigReader;
 use crate::dims::Dims;
-use crate::kernels::Rotate;
-use crate::layers::{Attention, Mlp, Norm, Pass};
+use crate::kernels::{Activations, Norm, Rotate};
+use crate::layers::{Attention, Mlp, Pass};
 use crate::rope::Rope;
 use crate::weights::{BoxFuture, Checkpoint};
 
@@ -151,11 +151,13 @@ impl Model for LoadedLlama {
         &self.ends
     }
 
-    fn record_layers(&self, pass: &mut Pass<'_>) {
-        self.ends.embed(pass);
+    fn record_layers(&self, pass: &mut Pass<'_>) -> Option<Activations> {
+        let mut h = Some(self.ends.embed(pass, self.layers.first()?.attention.reader()));
         for (l, layer) in self.layers.iter().enumerate() {
-            layer.attention.record(pass, l);
-            layer.mlp.record(pass, &layer.norm);
+            let next = self.layers.get(l + 1).map(|next| next.attention.reader()).or_else(|| self.ends.reader(pass));
+            h = layer.attention.record(pass, &h?, l, Some(layer.mlp.reader(&layer.norm)));
+            h = layer.mlp.record(pass, &h?, next);
         }
+        h
     }
 }

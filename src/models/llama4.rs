@@ -12,8 +12,8 @@ use crate::Result;
 use crate::config::ConfigReader;
 use crate::dims::Dims;
 use crate::experts::ExpertLayer;
-use crate::kernels::{Rotate, RouterScore};
-use crate::layers::{Attention, Mlp, Moe, Norm, Pass};
+use crate::kernels::{Activations, Norm, Rotate, RouterScore};
+use crate::layers::{Attention, Mlp, Moe, Pass, Reader};
 use crate::repack::Piece;
 use crate::rope::Rope;
 use crate::weights::{BoxFuture, Checkpoint};
@@ -207,21 +207,22 @@ impl Llama4 {
             let norm = loader.norm(&names.weight(l, FFN_NORM), dims.hidden, self.eps).await?;
             let ffn = if kind.moe {
                 moe_layers += 1;
-                Ffn::Moe(Box::new(self.bind_moe(loader, l, moe_layers - 1).await?))
+                Ffn::Moe(Box::new(self.bind_moe(loader, l, moe_layers - 1, norm).await?))
             } else {
-                Ffn::Dense(mlp(loader, names, l, DENSE, (dims.hidden, self.dense_inner), false).await?)
+                Ffn::Dense(norm, mlp(loader, names, l, DENSE, (dims.hidden, self.dense_inner), false).await?)
             };
-            layers.push(Layer { attention, norm, ffn });
+            layers.push(Layer { attention, ffn });
         }
         Ok(LoadedLlama4 { ends, layers })
     }
 
     /// The MoE layer `l` of the model, its `index`-th.
-    async fn bind_moe(&self, loader: &mut Loader<'_>, l: usize, index: usize) -> Result<Moe> {
+    async fn bind_moe(&self, loader: &mut Loader<'_>, l: usize, index: usize, norm: Norm) -> Result<Moe> {
         let (names, Dims { hidden, experts, chosen, .. }, inner) = (self.names, self.dims, self.expert_inner);
         let router = [loader.matrix(&names.weight(l, ROUTER), experts, hidden)?];
         let (gate_up, down) = loader.experts(index);
         Ok(Moe {
+            norm,
             router: loader.linear("router", &router, &[]).await?,
             experts,
             chosen,
@@ -304,12 +305,11 @@ struct LoadedLlama4 {
 
 struct Layer {
     attention: Attention,
-    norm: Norm,
     ffn: Ffn,
 }
 
 enum Ffn {
-    Dense(Mlp),
+    Dense(Norm, Mlp),
     Moe(Box<Moe>),
 }
 
@@ -318,18 +318,29 @@ impl Model for LoadedLlama4 {
         &self.ends
     }
 
-    fn record_layers(&self, pass: &mut Pass<'_>) {
-        self.ends.embed(pass);
+    fn record_layers(&self, pass: &mut Pass<'_>) -> Option<Activations> {
+        let mut h = Some(self.ends.embed(pass, self.layers.first()?.attention.reader()));
         let mut moe_layer = 0;
         for (l, layer) in self.layers.iter().enumerate() {
-            layer.attention.record(pass, l);
-            match &layer.ffn {
-                Ffn::Dense(mlp) => mlp.record(pass, &layer.norm),
+            let next = self.layers.get(l + 1).map(|next| next.attention.reader()).or_else(|| self.ends.reader(pass));
+            h = layer.attention.record(pass, &h?, l, Some(layer.ffn.reader()));
+            h = match &layer.ffn {
+                Ffn::Dense(_, mlp) => mlp.record(pass, &h?, next),
                 Ffn::Moe(moe) => {
-                    moe.record(pass, &layer.norm, moe_layer);
                     moe_layer += 1;
+                    moe.record(pass, &h?, moe_layer - 1, next)
                 }
-            }
+            };
+        }
+        h
+    }
+}
+
+impl Ffn {
+    fn reader(&self) -> Reader<'_> {
+        match self {
+            Self::Dense(norm, mlp) => mlp.reader(norm),
+            Self::Moe(moe) => moe.reader(),
         }
     }
 }

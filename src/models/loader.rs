@@ -2,9 +2,9 @@
 
 use crate::experts::Pools;
 use crate::gpu::{Gpu, Slice};
-use crate::kernels::{Array, Matrix};
-use crate::layers::{Linear, Norm};
-use crate::packing::Layout;
+use crate::kernels::{Array, Matrix, Norm};
+use crate::layers::Linear;
+use crate::packing::{BLOCK_COLS, Layout};
 use crate::repack::{Piece, Rows, runs, shaped, tensor_error};
 use crate::weights::{Checkpoint, DType, OnProgress};
 use crate::{Result, rope};
@@ -69,7 +69,9 @@ impl<'a> Loader<'a> {
     }
 
     pub(crate) async fn norm(&mut self, name: &str, cols: usize, eps: f32) -> Result<Norm> {
-        Ok(Norm { weight: self.vector("norm", name, cols).await?, cols, eps })
+        let mut weight = self.floats(name, cols).await?;
+        weight.resize(cols.next_multiple_of(BLOCK_COLS), 0.0);
+        Ok(Norm { weight: self.gpu.upload("norm", bytemuck::cast_slice(&weight))?.whole(), cols, eps })
     }
 
     /// The rotation table for these frequencies and the engine's context.

@@ -21,8 +21,8 @@ use crate::Result;
 use crate::config::ConfigReader;
 use crate::dims::Dims;
 use crate::experts::ExpertLayer;
-use crate::kernels::embed;
-use crate::layers::{Linear, Norm, Pass};
+use crate::kernels::{Activations, Norm, embed};
+use crate::layers::{Linear, Pass, Reader};
 use crate::weights::{BoxFuture, Checkpoint, Format, MaybeSend, MaybeSync};
 
 /// A model's configuration, read and checked; no weight has been touched.
@@ -52,8 +52,8 @@ pub(crate) trait Architecture: MaybeSend + MaybeSync {
 
 /// A model whose weights are on the GPU.
 pub(crate) trait Model: MaybeSend + MaybeSync {
-    /// Embeds the step's tokens and runs all layers: what remains is in the residual stream.
-    fn record_layers(&self, pass: &mut Pass<'_>);
+    /// Embeds the step's tokens and runs all layers: what remains is in the residual stream, and of one token for the head.
+    fn record_layers(&self, pass: &mut Pass<'_>) -> Option<Activations>;
 
     /// The parts that every model has.
     fn ends(&self) -> &Ends;
@@ -68,16 +68,25 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    pub(crate) fn embed(&self, pass: &mut Pass<'_>) {
+    /// Embeds the step's tokens, and the norm of that for the first layer.
+    pub(crate) fn embed(&self, pass: &mut Pass<'_>, next: Reader<'_>) -> Activations {
         for (matrix, _) in &self.embedding.matrices {
             embed(&mut pass.r, matrix, &pass.s.step, &pass.s.x, pass.tokens);
         }
+        pass.normed(next, 0, pass.tokens)
     }
 
-    /// Logits of `rows` tokens of the pass from `first` on, into the first rows of the logits.
-    pub(crate) fn record_head(&self, pass: &mut Pass<'_>, first: usize, rows: usize) {
-        self.norm.record(pass, first, rows);
-        let h = pass.activations(&pass.s.h, self.norm.cols, rows, &pass.s.h_bytes, &[&self.head]);
+    /// What the head reads of the residual stream. Of several tokens not all are asked for: then it normalises them itself.
+    pub(crate) fn reader(&self, pass: &Pass<'_>) -> Option<Reader<'_>> {
+        let reader = Reader { norm: &self.norm, takes_bytes: self.head.takes_bytes() };
+        (pass.tokens == 1).then_some(reader)
+    }
+
+    /// Logits of `rows` tokens of the pass from `first` on, into the first rows of the logits; `h` is what the layers have left
+    /// for them.
+    pub(crate) fn record_head(&self, pass: &mut Pass<'_>, h: Option<Activations>, first: usize, rows: usize) {
+        let reader = Reader { norm: &self.norm, takes_bytes: self.head.takes_bytes() };
+        let h = h.unwrap_or_else(|| pass.normed(reader, first, rows));
         self.head.record(pass, &h, rows, &pass.s.logits, self.head.rows, false);
     }
 }

@@ -70,9 +70,9 @@ impl Session {
             _ => Recorder::default(),
         };
         let mut pass = self.pass(recorder, tokens, mode);
-        engine.model.record_layers(&mut pass);
+        let h = engine.model.record_layers(&mut pass);
         if tail != Tail::Wait {
-            engine.model.ends().record_head(&mut pass, tokens - 1, 1);
+            engine.model.ends().record_head(&mut pass, h, tokens - 1, 1);
         }
         if tail == Tail::Greedy {
             argmax(&mut pass.r, &s.logits, &s.sampled, engine.dims.vocab);
@@ -95,7 +95,7 @@ impl Session {
     pub(super) async fn head(&mut self, tokens: usize, first: usize, rows: usize) -> Result<Vec<f32>> {
         let words = rows * self.engine.dims.vocab;
         let mut pass = self.pass(Recorder::default(), tokens, Mode::Resident);
-        self.engine.model.ends().record_head(&mut pass, first, rows);
+        self.engine.model.ends().record_head(&mut pass, None, first, rows);
         pass.r.copy(self.scratch.logits.words(0, words), self.staged(0, words));
         let program = self.engine.gpu.prepare(&pass.r.finish())?;
         self.submit(&[program.whole()])?;

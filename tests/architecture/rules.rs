@@ -59,7 +59,7 @@ const UNSAFE: &[&str] = &["src/gpu/shader.rs"];
 /// Shaders without a kernel file of their name: the file that dispatches them.
 const DISPATCHED_BY: &[(&str, &str)] = &[("matvec", "matmul"), ("matmul_tiled", "matmul")];
 /// Files in `src/kernels` that dispatch nothing.
-const KERNEL_HELPERS: &[&str] = &["mod", "matrix", "choice"];
+const KERNEL_HELPERS: &[&str] = &["mod", "matrix", "choice", "activations"];
 /// A file with one job fits on a few screens.
 const MOST_LINES: usize = 500;
 

@@ -2,9 +2,10 @@
 
 use half::f16;
 
+use super::blocks::{BLOCK_WORDS, from_bytes, half_steps};
 use super::harness::{POISON, Random, close, floats, poisoned, rows, run, words};
 use crate::gpu::{Recorder, Slice};
-use crate::kernels::{AttentionShape, AttentionSlices, attention};
+use crate::kernels::{AttentionShape, AttentionSlices, Query, attention, can_make_bytes};
 use crate::reference::{self, Attention};
 
 #[derive(Clone, Copy, Debug)]
@@ -16,16 +17,18 @@ struct Case {
     tokens: usize,
     chunk: usize,
     kv_f32: bool,
+    bytes: bool,
     /// Magnitude of the queries: at 1000 the softmax has one key.
     sharpness: f32,
 }
 
-const CASE: Case = Case { heads: 4, kv_heads: 2, head_dim: 16, position: 0, tokens: 1, chunk: 0, kv_f32: true, sharpness: 1.0 };
+const CASE: Case =
+    Case { heads: 4, kv_heads: 2, head_dim: 16, position: 0, tokens: 1, chunk: 0, kv_f32: true, bytes: false, sharpness: 1.0 };
 
 impl Case {
     /// The kernel against the twin, which may be told of another chunk.
     fn compare(self, twin_chunk: usize) -> Result<(), String> {
-        let Self { heads, kv_heads, head_dim, position, tokens, chunk, kv_f32, sharpness } = self;
+        let Self { heads, kv_heads, head_dim, position, tokens, chunk, kv_f32, bytes, sharpness } = self;
         let mut random = Random((heads * 1000 + position) as u64);
         // More positions than are filled: what lies behind is poison, and must not be read.
         let (context, filled) = (position + tokens + 5, position + tokens);
@@ -45,29 +48,30 @@ impl Case {
         let twin = Attention { heads, kv_heads, head_dim, context, chunk: twin_chunk, scale };
         let expected = reference::attention(&twin, &q, &k, &v, position);
 
-        let out_stride = (heads * head_dim).next_multiple_of(32) + 32;
+        let out_stride = (heads * head_dim).next_multiple_of(32);
         let out = poisoned(tokens * out_stride);
         let mut recorder = Recorder::default();
-        let shape = AttentionShape { heads, kv_heads, head_dim, out_stride, context, chunk, scale };
-        let slices = AttentionSlices {
-            q: &floats(&q),
-            k_cache: &stored(&k, kv_f32),
-            v_cache: &stored(&v, kv_f32),
-            step: &words(&[position as u32]),
-            out: &out,
-            kv_f32,
-        };
-        attention(&mut recorder, &shape, &slices, tokens);
+        let shape = AttentionShape { heads, kv_heads, head_dim, context, chunk, scale };
+        let (k_cache, v_cache) = (&stored(&k, kv_f32), &stored(&v, kv_f32));
+        let slices = AttentionSlices { k_cache, v_cache, step: &words(&[position as u32]), out: &out, bytes, kv_f32 };
+        attention(&mut recorder, &shape, Query::Ready(&floats(&q)), &slices, tokens);
         let [out] = run(recorder, [&out]);
         // Scores of magnitude s have an error of about s * 2^-22, and the softmax turns it into a relative one.
         let bound = 2e-6 + 1e-6 * sharpness * (head_dim as f32).sqrt();
+        if bytes {
+            let (values, _) = from_bytes(&out[..expected.len() / 32 * BLOCK_WORDS])?;
+            let steps = half_steps(&expected);
+            return close(&values, &expected, |i| steps[i] + 2.0 * bound);
+        }
         close(&rows(&out, out_stride, 0, heads * head_dim)?, &expected, |_| bound)
     }
 
     fn check(self) {
         for kv_f32 in [true, false] {
-            let case = Self { kv_f32, ..self };
-            case.compare(self.chunk).unwrap_or_else(|e| panic!("{case:?}: {e}"));
+            for bytes in [false, true].into_iter().filter(|bytes| !bytes || can_make_bytes(self.head_dim)) {
+                let case = Self { kv_f32, bytes, ..self };
+                case.compare(self.chunk).unwrap_or_else(|e| panic!("{case:?}: {e}"));
+            }
         }
     }
 }

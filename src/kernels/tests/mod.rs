@@ -2,8 +2,11 @@
 //! element that was not written, or written where it should not be, is seen.
 
 mod attention;
+mod blocks;
 mod chromium;
 mod embed;
+mod fresh;
+mod fused;
 mod harness;
 mod layers;
 mod product;

@@ -1,6 +1,7 @@
 //! `matvec` and `matmul`: every format, f32 and byte activations, each shape, single matrices and stacks of experts.
 
-use super::harness::{POISON, Random, as_floats, close, floats, padded, poisoned, rows, run, words};
+use super::blocks::Row;
+use super::harness::{POISON, Random, as_floats, close, floats, poisoned, rows, run, words};
 use super::weights::{matrix, odd_columns, random_weights, values};
 use crate::gpu::Recorder;
 use crate::kernels::{Activations, KernelChoice, Matmul, Matvec, Output, Pairs, expert_matmul, is_quantized, matmul, max_tiles};
@@ -79,7 +80,7 @@ impl Product {
         let x = random.floats(pairs / sharing * cols, 1.0);
         let ids: Vec<u32> = self.experts.map_or(vec![0; pairs], |(n, k)| chosen(n, k, self.tokens, &mut random));
 
-        let (activations, x) = self.activations(&x);
+        let Row { activations, values: x } = Row::ready(&x, cols, self.i8());
         let size = height * cols;
         let twin = |w: &[f32], x: &[f32]| -> Vec<f32> {
             let one = |(pair, &id): (usize, &u32)| {
@@ -120,22 +121,6 @@ impl Product {
         }
         let y = rows(&y, stride, self.offset, height)?;
         close(&y, &expected, |i| 4e-6 * magnitude[i] + 2e-7 * expected[i].abs() + f32::MIN_POSITIVE)
-    }
-
-    /// The activations on the GPU, and the values that they stand for there.
-    fn activations(&self, x: &[f32]) -> (Activations, Vec<f32>) {
-        let (cols, stride) = (self.layout.cols, 32 * self.layout.blocks());
-        let x = padded(x, cols, stride);
-        if !self.i8() {
-            let back = x.chunks_exact(stride).flat_map(|row| row[..cols].to_vec()).collect();
-            return (Activations { floats: floats(&x), bytes: None }, back);
-        }
-        let blocks = reference::quantize(&x);
-        let bytes: Vec<i8> = blocks.iter().flat_map(|b| b.bytes).collect();
-        let scales: Vec<f32> = blocks.iter().flat_map(|b| [b.scale, b.sum()]).collect();
-        let back: Vec<f32> = blocks.iter().flat_map(reference::Quantized::values).collect();
-        let bytes = (words(&bytemuck::pod_collect_to_vec(&bytes)), floats(&scales));
-        (Activations { floats: poisoned(x.len()), bytes: Some(bytes) }, back)
     }
 
     fn record(&self, recorder: &mut Recorder, raw: &[u8], x: &Activations, ids: &[u32], out: &Output) {
@@ -283,7 +268,7 @@ fn more_rows_than_workgroups_in_a_dimension() {
         let y = poisoned(layout.rows);
         let out = Output { y: y.clone(), stride: layout.rows, offset: 0, accumulate: false };
         let mut recorder = Recorder::default();
-        matmul(&mut recorder, choice, &w, &Activations { floats: floats(&x), bytes: None }, 1, &out);
+        matmul(&mut recorder, choice, &w, &Row::ready(&x, 32, false).activations, 1, &out);
         let [y] = run(recorder, [&y]);
         for (n, rows) in as_floats(&y).chunks(1009).enumerate() {
             close(rows, &expected[..rows.len()], |_| 1e-4).unwrap_or_else(|e| panic!("{choice:?}, rows {}..: {e}", n * 1009));

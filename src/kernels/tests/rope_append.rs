@@ -33,12 +33,12 @@ const CASE: Case = Case {
 };
 
 /// Llama's frequencies, theta 500000.
-fn frequencies(head_dim: usize) -> Vec<f64> {
+pub(super) fn frequencies(head_dim: usize) -> Vec<f64> {
     (0..head_dim / 2).map(|i| 500_000f64.powf(-2.0 * i as f64 / head_dim as f64)).collect()
 }
 
 /// Cosine and sine of every multiple of FINE_POSITIONS, then of every step below it.
-fn table(positions: usize, frequencies: &[f64]) -> Vec<f32> {
+pub(super) fn table(positions: usize, frequencies: &[f64]) -> Vec<f32> {
     let coarse = (0..positions.div_ceil(FINE_POSITIONS)).map(|p| p * FINE_POSITIONS);
     let row = |p: usize| frequencies.iter().flat_map(move |f| [(p as f64 * f).cos() as f32, (p as f64 * f).sin() as f32]);
     coarse.chain(0..FINE_POSITIONS).flat_map(row).collect()

@@ -1,9 +1,14 @@
 //! `router` and `moe_group`.
 
-use super::harness::{Random, as_floats, close, floats, poisoned, run, words};
+use super::harness::{POISON, Random, as_floats, close, floats, padded, poisoned, run, words};
+use super::weights::{matrix, odd_columns, random_weights, values};
 use crate::gpu::{Recorder, Slice};
-use crate::kernels::{GroupSlices, MAX_EXPERTS, RouterScore, RouterShape, RouterSlices, add_bias, max_tiles, moe_group, router};
+use crate::kernels::{
+    GroupSlices, MAX_EXPERTS, Norm, RouterInput, RouterScore, RouterShape, add_bias, max_tiles, moe_group, router,
+};
+use crate::packing::Layout;
 use crate::reference::{self, NONE, Score};
+use crate::weights::DType;
 
 const SCORES: [(RouterScore, Score); 3] = [
     (RouterScore::Sigmoid, Score::Sigmoid),
@@ -11,21 +16,28 @@ const SCORES: [(RouterScore, Score); 3] = [
     (RouterScore::SoftmaxAll, Score::SoftmaxAll),
 ];
 
+/// Words between what the router says.
+const GAP: usize = 3;
+
 /// Ids, weights and slots of the second of two layers.
 fn route(
     mut recorder: Recorder,
-    logits: &[f32],
+    input: RouterInput<'_>,
     table: &[u32],
-    (experts, stride, chosen): (usize, usize, usize),
+    (experts, chosen): (usize, usize),
     score: RouterScore,
     tokens: usize,
 ) -> [Vec<u32>; 3] {
-    let [ids, weights, slots] = [0; 3].map(|_| poisoned(tokens * chosen));
-    let shape = RouterShape { experts, chosen, stride, score, table_at: experts };
-    let (logits, table) = (floats(logits), words(table));
-    let slices = RouterSlices { logits: &logits, table: &table, ids: &ids, weights: &weights, slots: &slots };
-    router(&mut recorder, &shape, &slices, tokens);
-    run(recorder, [&ids, &weights, &slots])
+    let part = tokens * chosen + GAP;
+    let routing = poisoned(3 * part);
+    let shape = RouterShape { experts, chosen, score, table_at: experts, part };
+    router(&mut recorder, &shape, input, &words(table), &routing, tokens);
+    let [routing] = run(recorder, [&routing]);
+    [0, 1, 2].map(|n| {
+        let (said, behind) = routing[n * part..][..part].split_at(tokens * chosen);
+        assert_eq!(behind, [POISON; GAP], "something was written behind");
+        said.to_vec()
+    })
 }
 
 /// The kernel on rows of `experts` logits, each followed by values that are none.
@@ -35,7 +47,13 @@ fn compare(logits: &[f32], experts: usize, k: usize, score: RouterScore, twin: S
     let wide: Vec<f32> = logits.chunks_exact(experts).flat_map(|row| [row, &[1e9; 3]].concat()).collect();
     // Expert e of the second of two layers is in slot 2 e + 1; the first layer's experts are elsewhere.
     let table: Vec<u32> = (0..experts).map(|_| 7).chain((0..experts).map(|e| 2 * e as u32 + 1)).collect();
-    let [ids, weights, slots] = route(Recorder::default(), &wide, &table, (experts, stride, k), score, tokens);
+    let wide = floats(&wide);
+    let said = route(Recorder::default(), RouterInput::Logits(&wide, stride), &table, (experts, k), score, tokens);
+    judge(said, logits, experts, k, twin)
+}
+
+/// What the router said of experts whose slots are 2 e + 1, against the twin.
+fn judge([ids, weights, slots]: [Vec<u32>; 3], logits: &[f32], experts: usize, k: usize, twin: Score) -> Result<(), String> {
     let (expected_ids, expected) = reference::router(logits, experts, k, twin);
     if ids != expected_ids {
         return Err(format!("ids {ids:?}, expected {expected_ids:?}"));
@@ -85,26 +103,77 @@ fn another_score_is_noticed() {
 
 #[test]
 fn logits_that_are_no_numbers_choose_valid_experts() {
-    let [ids, ..] = route(Recorder::default(), &[f32::NAN; 5], &[0; 10], (5, 5, 2), RouterScore::Sigmoid, 1);
+    let logits = floats(&[f32::NAN; 5]);
+    let [ids, ..] = route(Recorder::default(), RouterInput::Logits(&logits, 5), &[0; 10], (5, 2), RouterScore::Sigmoid, 1);
     assert!(ids.iter().all(|&id| id < 5), "{ids:?}");
+}
+
+/// A residual stream, the norm's weight, and a matrix of the format.
+fn routed_stream(dtype: DType, experts: usize, cols: usize) -> (Vec<f32>, Vec<f32>, Vec<u8>) {
+    let mut random = Random(experts as u64);
+    let raw = random_weights(dtype, experts * cols, &mut random);
+    (random.floats(cols, 5.0), random.floats(cols, 2.0), raw)
+}
+
+#[test]
+fn the_router_of_one_token_computes_its_logits() {
+    for dtype in DType::ALL {
+        for (experts, k) in [(5, 1), (24, 8), (128, 2)] {
+            let cols = odd_columns(dtype)[1];
+            let (x, weight, raw) = routed_stream(dtype, experts, cols);
+            let h = reference::rms_norm(&x, &weight, 1e-5);
+            let mut logits = reference::matmul(&values(dtype, &raw), &h, cols);
+            // Logits that no rounding can exchange: only experts whose neighbours are far enough off are compared.
+            let mut order = logits.clone();
+            order.sort_by(|a, b| b.total_cmp(a));
+            let spread = order[0].abs() + order[experts - 1].abs();
+            let clear = order.windows(2).take(k).all(|pair| pair[0] - pair[1] > 1e-5 * spread);
+            assert!(clear, "{dtype} {experts}: choose another seed");
+            let stride = cols.next_multiple_of(32);
+            let norm = Norm { weight: floats(&padded(&weight, cols, stride)), cols, eps: 1e-5 };
+            let stream = floats(&padded(&x, cols, stride));
+            let w = matrix(Layout::new(dtype, experts, cols), &raw, &[]);
+            let table: Vec<u32> = (0..experts).map(|_| 7).chain((0..experts).map(|e| 2 * e as u32 + 1)).collect();
+            let compare = |logits: &[f32]| {
+                let input = RouterInput::Stream(&stream, &norm, &w);
+                let [ids, weights, slots] = route(Recorder::default(), input, &table, (experts, k), RouterScore::Sigmoid, 1);
+                let (expected_ids, expected) = reference::router(logits, experts, k, Score::Sigmoid);
+                if ids != expected_ids || slots != expected_ids.iter().map(|id| 2 * id + 1).collect::<Vec<_>>() {
+                    return Err(format!("ids {ids:?}, slots {slots:?}, expected {expected_ids:?}"));
+                }
+                close(&as_floats(&weights), &expected, |_| 1e-5 * spread)
+            };
+            compare(&logits).unwrap_or_else(|e| panic!("{dtype} {experts}: {e}"));
+            logits[experts - 1] += 2.0 * spread;
+            assert!(compare(&logits).is_err(), "{dtype} {experts}: another logit goes unnoticed");
+        }
+    }
 }
 
 #[test]
 fn a_missing_expert_raises_the_flag_and_nothing_is_written_behind_a_raised_one() {
-    let (logits, mut table) = ([0.0, 3.0, 1.0, 2.0], vec![NONE; 4]);
-    table.extend([5, 6, 7, 8]);
-    let route =
-        |flag: &Slice, table: &[u32]| route(Recorder::guarded(flag.clone()), &logits, table, (4, 4, 2), RouterScore::Sigmoid, 1);
-    let flag = words(&[0]);
-    assert_eq!(route(&flag, &table)[..1], [vec![1, 3]]);
-    assert_eq!(run(Recorder::default(), [&flag]), [[0]], "nothing is missing");
-    table[4 + 3] = NONE;
-    let [ids, _, slots] = route(&flag, &table);
-    assert_eq!((ids, slots), (vec![1, 3], vec![6, NONE]));
-    assert_eq!(run(Recorder::default(), [&flag]), [[1]], "one is missing");
-    let [ids, weights, slots] = route(&flag, &table);
-    let untouched = run(Recorder::default(), [&poisoned(2)]);
-    assert_eq!([[ids], [weights], [slots]], [untouched.clone(), untouched.clone(), untouched]);
+    // The second column of W is the logits: x is (0, 1, 0, ...) behind its norm.
+    let logits = [0.0f32, 3.0, 1.0, 2.0];
+    let columns: Vec<u8> = logits.iter().flat_map(|l| [&[0.0, *l][..], &[0.0; 30]].concat()).flat_map(f32::to_le_bytes).collect();
+    let w = matrix(Layout::new(DType::F32, 4, 32), &columns, &[]);
+    let mut x = [0.0; 32];
+    x[1] = 32.0f32.sqrt().recip();
+    let norm = Norm { weight: floats(&[1.0; 32]), cols: 32, eps: 0.0 };
+    let (stream, logits) = (floats(&x), floats(&logits));
+    for input in [RouterInput::Logits(&logits, 4), RouterInput::Stream(&stream, &norm, &w)] {
+        let mut table = vec![NONE; 4];
+        table.extend([5, 6, 7, 8]);
+        let route =
+            |flag: &Slice, table: &[u32]| route(Recorder::guarded(flag.clone()), input, table, (4, 2), RouterScore::Sigmoid, 1);
+        let flag = words(&[0]);
+        assert_eq!(route(&flag, &table)[..1], [vec![1, 3]]);
+        assert_eq!(run(Recorder::default(), [&flag]), [[0]], "nothing is missing");
+        table[4 + 3] = NONE;
+        let [ids, _, slots] = route(&flag, &table);
+        assert_eq!((ids, slots), (vec![1, 3], vec![6, NONE]));
+        assert_eq!(run(Recorder::default(), [&flag]), [[1]], "one is missing");
+        assert_eq!(route(&flag, &table), [const { [POISON; 2] }; 3].map(Vec::from));
+    }
 }
 
 #[test]

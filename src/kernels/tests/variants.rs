@@ -10,7 +10,7 @@ use naga::{AddressSpace, Module, ScalarKind, TypeInner};
 
 use crate::gpu::Shader;
 use crate::kernels::{
-    Matmul, Matvec, add_bias, argmax, attention, combine, embed, is_quantized, matmul, moe_group, quantize, rms_norm,
+    Matmul, Matvec, add_bias, argmax, attention, combine, embed, gated, is_quantized, matmul, moe_group, residual, rms_norm,
     rope_append, router, swiglu,
 };
 use crate::weights::DType;
@@ -33,24 +33,28 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     let either = [false, true];
     add(add_bias::PARAMS, vec![add_bias::shader()]);
     add(argmax::PARAMS, vec![argmax::shader()]);
-    add(attention::PARAMS, either.into_iter().flat_map(|f32| either.map(|narrow| attention::shader(f32, narrow))).collect());
+    let caches = || either.into_iter().flat_map(|f32| either.map(|narrow| (f32, narrow)));
+    for fresh in either {
+        add(attention::PARAMS, caches().map(|(f32, narrow)| attention::shader(f32, narrow, fresh)).collect());
+    }
     add(combine::PARAMS, either.map(combine::shader).into());
     add(embed::PARAMS, DType::ALL.map(embed::shader).into());
     for dtype in DType::ALL {
         let fits = |bytes: bool| !bytes || is_quantized(dtype);
         for experts in either {
-            let kernels = Matvec::ALL.into_iter().filter(|k| fits(k.bytes()));
-            add(matmul::PARAMS, kernels.map(|k| matmul::matvec_shader(k, dtype, k.bytes(), experts)).collect());
+            let kernels = || Matvec::ALL.into_iter().filter(|k| fits(k.bytes()));
+            add(matmul::PARAMS, kernels().map(|k| matmul::matvec_shader(k, dtype, k.bytes(), experts)).collect());
+            add(gated::PARAMS, kernels().map(|k| gated::shader(k, dtype, k.bytes(), experts)).collect());
+            add(residual::PARAMS, kernels().map(|k| residual::shader(k, dtype, k.bytes(), experts)).collect());
             let kernels = Matmul::ALL.into_iter().filter(|k| fits(k.bytes()));
             add(matmul::PARAMS, kernels.map(|k| matmul::matmul_shader(k, dtype, k.bytes(), experts)).collect());
         }
     }
     add(moe_group::PARAMS, vec![moe_group::shader()]);
-    add(quantize::PARAMS, vec![quantize::shader()]);
-    add(rms_norm::PARAMS, vec![rms_norm::shader()]);
+    add(rms_norm::PARAMS, either.map(rms_norm::shader).into());
     add(rope_append::PARAMS, either.map(rope_append::shader).into());
-    add(router::PARAMS, vec![router::shader()]);
-    add(swiglu::PARAMS, either.map(swiglu::shader).into());
+    add(router::PARAMS, std::iter::once(None).chain(DType::ALL.map(Some)).map(router::shader).collect());
+    add(swiglu::PARAMS, either.into_iter().flat_map(|scaled| either.map(|bytes| swiglu::shader(scaled, bytes))).collect());
     all
 });
 

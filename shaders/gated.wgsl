@@ -1,0 +1,111 @@
+// y = silu(s * gate) * (s * up) with gate and up the products of x with the two halves of W, for one token or each of its
+// chosen experts; s is 1 or an expert's score, which may multiply y instead.
+//
+// Lanes and shapes are those of `matvec`. A lane holds the rows of gate and of up that belong together, so W's halves are
+// whole groups; a workgroup's blocks of y are put together in workgroup memory.
+
+import package::shared::guard::halted;
+import package::shared::formats::Row;
+import package::shared::dot::{Activation, block_squares, dot_weights, load_activation, load_weights, norm_factor};
+import package::shared::blocks::{Bytes, to_bytes};
+
+struct Params {
+    groups: u32,      // of 32 rows of y, as many as gate and up have each
+    blocks: u32,      // columns of W / 32
+    first_group: u32, // groups before this part of the weights, which holds whole matrices
+    end_group: u32,   // first group behind this part
+    to_bytes: u32,    // 1: y is bytes
+    scores: u32,      // SCORE_INPUT, or else the score multiplies y
+    norm_cols: u32,   // columns of the norm whose division is still to come, see shared/dot; 0: none
+    norm_eps: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4<u32>>; // [pairs, groups, 3], see shared/blocks, or bits of [pairs, groups, 8]
+@if(experts)
+@group(0) @binding(6) var<storage, read> chosen: array<u32>; // [pairs] which matrix of the stack
+@if(experts)
+@group(0) @binding(7) var<storage, read> scores: array<f32>; // [pairs]
+
+@if(cooperative) const SLICES: u32 = 8u;
+@if(!cooperative) const SLICES: u32 = 1u;
+@if(cooperative) const GROUPS: u32 = 1u;
+@if(!cooperative) const GROUPS: u32 = 2u;
+const SCORE_INPUT: u32 = 1u;
+
+@if(cooperative)
+var<workgroup> partial: array<vec3<f32>, 256>; // gate, up, squares
+var<workgroup> values: array<f32, 32 * GROUPS>;
+
+@compute @workgroup_size(32 * SLICES)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) size: vec3<u32>,
+    @builtin(local_invocation_index) thread: u32,
+) {
+    if halted() { return; }
+    let lane = thread % 32u;
+    let slice = thread / 32u;
+    let pair = workgroup.y;
+    let group = (workgroup.z * size.x + workgroup.x) * GROUPS;
+    var base = 0u;
+    @if(experts) {
+        base = chosen[pair] * 2u * params.groups;
+    }
+    if group >= params.groups || base < params.first_group || base >= params.end_group { return; }
+    base -= params.first_group;
+
+    var gates: array<f32, GROUPS>;
+    var ups: array<f32, GROUPS>;
+    var squares = 0.0;
+    for (var block = slice; block < params.blocks; block += SLICES) {
+        let v = load_activation(block);
+        if params.norm_cols != 0u { squares += block_squares(block, params.blocks); }
+        for (var g = 0u; g < GROUPS; g++) {
+            let here = base + min(group + g, params.groups - 1u);
+            gates[g] += dot_weights(load_weights(Row(here, lane, params.blocks), block), v);
+            ups[g] += dot_weights(load_weights(Row(here + params.groups, lane, params.blocks), block), v);
+        }
+    }
+    @if(cooperative) {
+        partial[thread] = vec3(gates[0], ups[0], squares);
+        workgroupBarrier();
+        for (var s = 1u; s < SLICES; s++) {
+            // All slices add up in the same order, and the first one's sum is used.
+            let other = partial[(slice + s) % SLICES * 32u + lane];
+            gates[0] += other.x;
+            ups[0] += other.y;
+            squares += other.z;
+        }
+    }
+
+    var factor = norm_factor(squares, params.norm_cols, params.norm_eps);
+    var after = 1.0;
+    @if(experts) {
+        if params.scores == SCORE_INPUT { factor *= scores[pair]; } else { after = scores[pair]; }
+    }
+    if slice == 0u {
+        for (var g = 0u; g < GROUPS; g++) {
+            let gate = factor * gates[g];
+            values[g * 32u + lane] = gate / (1.0 + exp(-gate)) * (factor * ups[g]) * after;
+        }
+    }
+    workgroupBarrier();
+    if thread >= GROUPS || group + thread >= params.groups { return; }
+    var v: array<vec4<f32>, 8>;
+    for (var i = 0u; i < 8u; i++) {
+        let at = thread * 32u + 4u * i;
+        v[i] = vec4(values[at], values[at + 1u], values[at + 2u], values[at + 3u]);
+    }
+    let block = pair * params.groups + group + thread;
+    if params.to_bytes == 1u {
+        let made = to_bytes(v, 0.0);
+        y[block * 3u] = made.head;
+        y[block * 3u + 1u] = made.lo;
+        y[block * 3u + 2u] = made.hi;
+    } else {
+        for (var i = 0u; i < 8u; i++) {
+            y[block * 8u + i] = bitcast<vec4<u32>>(v[i]);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What a token costs besides arithmetic, counted from the recorded commands: kernels, submissions, read-backs, bytes of weights.
+
+mod common;
+
+use common::{golden, load};
+use moxel::sampler::{Sampler, SamplingOptions};
+use moxel::{Counters, Precision, Session};
+
+/// Embedding, the first norm, head and greedy choice.
+const ENDS: u64 = 4;
+
+/// The work of one more token.
+fn one_token(session: &mut Session) -> Counters {
+    let mut sampler = Sampler::new(SamplingOptions::default()).expect("greedy");
+    let next = pollster::block_on(session.next(&[1, 2, 3], &mut sampler)).expect("next");
+    let before = session.counters();
+    pollster::block_on(session.next(&[next], &mut sampler)).expect("next");
+    let after = session.counters();
+    Counters {
+        dispatches: after.dispatches - before.dispatches,
+        submits: after.submits - before.submits,
+        readbacks: after.readbacks - before.readbacks,
+        weight_bytes: after.weight_bytes - before.weight_bytes,
+    }
+}
+
+/// q, k and v; attention; output and residual; gate, up and activation; down and residual. `native-demo/tests/made_models.rs`
+/// counts a mixture of experts.
+#[test]
+fn a_dense_layer_is_five_kernels() {
+    for precision in [Precision::Exact, Precision::Fast] {
+        let engine = load(&golden("llama_tied"), precision, 128);
+        let work = one_token(&mut engine.session().expect("session"));
+        assert_eq!((work.dispatches, work.submits, work.readbacks), (5 * 3 + ENDS, 1, 1), "{precision:?}");
+    }
+}
+
+/// Biases keep a layer's kernels apart, and a count that is too low is noticed.
+#[test]
+fn biases_are_kernels_of_their_own() {
+    let engine = load(&golden("llama_bias"), Precision::Exact, 128);
+    let work = one_token(&mut engine.session().expect("session"));
+    assert!(work.dispatches > 5 * 2 + ENDS, "{work:?}");
+}
