@@ -182,15 +182,15 @@ test("files beyond what 32 bits count", async () => {
 test("whether a file is still the same is asked without its bytes, where the server can tell", async () => {
   const head = { size: SIZE, version: { etag: '"one"' }, ranges: true };
   const url = "http://host/model.gguf";
-  assert.equal(await network.isSame(url, head), true);
-  assert.equal(await network.isSame(url, { ...head, size: SIZE + 1 }), false);
-  assert.equal(await network.isSame(url, { ...head, version: { etag: '"two"' } }), false);
-  assert.equal(await network.isSame(url, { ...head, version: { lastModified: "Monday" } }), false, "nothing to compare");
+  assert.equal(await network.isSame(url, head, true), true);
+  assert.equal(await network.isSame(url, { ...head, size: SIZE + 1 }, true), false);
+  assert.equal(await network.isSame(url, { ...head, version: { etag: '"two"' } }, true), false);
+  assert.equal(await network.isSame(url, { ...head, version: { lastModified: "Monday" } }, true), false, "nothing to compare");
   assert.equal(received, 0);
   server.fault = () => new Response("", { status: 405 });
-  assert.equal(await network.isSame(url, head), false);
+  assert.equal(await network.isSame(url, head, true), false);
   server.fault = () => new Response("", { status: 503 });
-  await assert.rejects(network.isSame(url, head), (error) => error instanceof Unanswered);
+  await assert.rejects(network.isSame(url, head, true), (error) => error instanceof Unanswered);
 });
 
 test("an address that the server sends on is gone to directly, until it is no good any more", async () => {

@@ -26,7 +26,10 @@ export class ModelFolder {
   readonly #folder: FileSystemDirectoryHandle;
   readonly #report: DiskReport;
   readonly #lanes = new Lanes(MOST_WRITES);
+  /** What `model.json` said when it was opened, and what this load has noted since; other tabs may note other things. */
   readonly #model: StoredModel;
+  /** The files that this load has asked for. */
+  readonly #asked = new Set<string>();
   #waiting = 0;
   #hasRoom: (() => void)[] = [];
   #isOff = false;
@@ -45,7 +48,7 @@ export class ModelFolder {
       const root = await (await navigator.storage.getDirectory()).getDirectoryHandle(ROOT, { create: true });
       const folder = await root.getDirectoryHandle(await folderName(url), { create: true });
       const stored = parseModel(await readText(folder, MODEL_FILE));
-      return new ModelFolder(folder, stored ?? { format: 1, url, lastUsed: 0, whole: false, files: {} }, report);
+      return new ModelFolder(folder, stored ?? nothingOf(url), report);
     } catch (error) {
       report.off(`nothing is kept for the next visit, because the browser offers no storage here (${reason(error)})`);
       return undefined;
@@ -56,24 +59,35 @@ export class ModelFolder {
     return this.#isOff;
   }
 
-  /** What is known of a file: `null` if there is none of this name, `undefined` if nothing is known. */
+  /** Whether everything that loading needs was here when the model was opened or is now, in a version that was the server's. */
+  get isWhole(): boolean {
+    return this.#model.whole;
+  }
+
+  /** What is known of a file that is asked for: `null` if there is none of this name, `undefined` if nothing is known. */
   known(file: string): StoredFile | null | undefined {
-    return Object.hasOwn(this.#model.files, file) ? this.#model.files[file] : undefined;
+    this.#asked.add(file);
+    return knownOf(this.#model, file);
   }
 
   /** Notes that the server has no such file. */
   noteAbsent(file: string): void {
-    if (this.known(file) !== null) this.#note((model) => (model.files[file] = null));
+    if (this.known(file) === null) return;
+    this.#note((model) => {
+      if (model.files[file]) model.whole = false;
+      model.files[file] = null;
+    });
   }
 
   /** The blocks of a file, none if it is new or has changed. */
   async open(file: string, stored: StoredFile): Promise<DiskFile> {
-    const old = this.known(file);
-    if (old?.folder !== stored.folder) this.#note((model) => (model.files[file] = stored));
-    if (old && old.folder !== stored.folder) {
-      this.#note((model) => (model.whole = false));
-      // At worst it stays until the model is removed.
-      await this.#folder.removeEntry(old.folder, { recursive: true }).catch(() => undefined);
+    if (this.known(file)?.folder !== stored.folder) {
+      this.#note((model) => {
+        model.files[file] = stored;
+        model.whole = false;
+      });
+      // Another tab would take a folder that nothing names for one that was left behind.
+      await this.#noting;
     }
     const here = new Set<number>();
     const folder = await findFolder(this.#folder, stored.folder);
@@ -91,11 +105,19 @@ export class ModelFolder {
     this.#note((model) => (model.lastUsed = Date.now()));
   }
 
-  /** Notes that everything there is to load was loaded, once it is written. */
+  /** Notes that everything there is to load was loaded, once it is written, and forgets files that the model no longer has. */
   async noteWhole(): Promise<void> {
     if (this.#model.whole) return;
     await this.drain();
-    if (!this.#isOff) this.#note((model) => (model.whole = true));
+    if (this.#isOff) return;
+    this.#note((model) => {
+      const folderOf = (from: StoredModel, file: string) => knownOf(from, file)?.folder;
+      const isOurs = [...this.#asked].every((file) => folderOf(model, file) === folderOf(this.#model, file));
+      // Else another tab found another version on the server meanwhile, and what is here is that one's.
+      if (!isOurs) return;
+      model.whole = true;
+      for (const file of Object.keys(model.files)) if (!this.#asked.has(file)) delete model.files[file];
+    });
   }
 
   /** Waits until everything is written. */
@@ -157,20 +179,39 @@ export class ModelFolder {
     );
   }
 
+  /** Changes what is noted here and what `model.json` says, which other tabs may have changed since it was read. */
   #note(change: (model: StoredModel) => void): void {
     change(this.#model);
     if (this.#isOff) return;
-    this.#noting = this.#noting.then(async () => {
-      try {
-        // Another tab may have noted other files meanwhile.
-        const others = parseModel(await readText(this.#folder, MODEL_FILE));
-        const model = { ...this.#model, files: { ...others?.files, ...this.#model.files } };
-        await writeFile(this.#folder, MODEL_FILE, [new TextEncoder().encode(JSON.stringify(model))]);
-      } catch (error) {
-        this.#turnOff(error);
-      }
-    });
+    const write = async () => {
+      const model = parseModel(await readText(this.#folder, MODEL_FILE)) ?? nothingOf(this.#model.url);
+      change(model);
+      await writeFile(this.#folder, MODEL_FILE, [new TextEncoder().encode(JSON.stringify(model))]);
+      await this.#removeUnnamed(model);
+    };
+    const alone = () => navigator.locks.request(`moxel-cache ${this.#folder.name}`, write);
+    this.#noting = this.#noting.then(alone).catch((error: unknown) => this.#turnOff(error));
   }
+
+  /** Removes the blocks of versions and files that the model has no more. */
+  async #removeUnnamed(model: StoredModel): Promise<void> {
+    const named = new Set(Object.values(model.files).map((file) => file?.folder));
+    const unnamed: string[] = [];
+    for await (const { kind, name } of this.#folder.values()) {
+      if (kind === "directory" && !named.has(name)) unnamed.push(name);
+    }
+    // What another tab reads from just now stays until the next time.
+    for (const name of unnamed) await this.#folder.removeEntry(name, { recursive: true }).catch(() => undefined);
+  }
+}
+
+function nothingOf(url: string): StoredModel {
+  return { format: 1, url, lastUsed: 0, whole: false, files: {} };
+}
+
+/** File names come from the web: one may be that of a property which every object has. */
+function knownOf({ files }: StoredModel, file: string): StoredFile | null | undefined {
+  return Object.hasOwn(files, file) ? files[file] : undefined;
 }
 
 /** The blocks of one version of one file. */

@@ -92,9 +92,13 @@ export class Network {
     });
   }
 
-  /** Whether a file is still the one that it was, asked without its bytes; not every server can tell. */
-  isSame(url: string, known: FileHead): Promise<boolean> {
-    return this.#patiently(url, true, true, async () => {
+  /**
+   * Whether a file is still the one that it was, asked without its bytes; not every server can tell.
+   *
+   * @throws Unanswered if the server says nothing of use; with `impatient` soon.
+   */
+  isSame(url: string, known: FileHead, impatient: boolean): Promise<boolean> {
+    return this.#patiently(url, impatient, true, async () => {
       const exchange = await this.#exchange(url, "HEAD");
       exchange.cancel();
       const { status, headers } = exchange.response;

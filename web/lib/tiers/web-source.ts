@@ -1,6 +1,6 @@
 /** A model behind HTTP: finds its files, and reads them through the cache. */
 
-import { versionText } from "./answer.js";
+import { matches, versionText } from "./answer.js";
 import { BlockFile, type BlockMemory } from "./block-file.js";
 import { Blocks } from "./blocks.js";
 import type { DiskFile, ModelFolder } from "./disk.js";
@@ -23,6 +23,8 @@ export class WebSource implements ByteSource {
   readonly #files = new Map<string, Promise<BlockFile | undefined>>();
   /** The server was silent about a file that is in the cache: the others are not asked for either. */
   #isOffline = false;
+  /** The server has something that is not in the cache: what is there may be of another version of the model. */
+  #hasNews = false;
 
   /** `folder` ends with a slash; `query` goes with every file. */
   constructor(folder: string, query: string, network: Network, disk: ModelFolder | undefined, memory: BlockMemory) {
@@ -70,20 +72,35 @@ export class WebSource implements ByteSource {
     return open;
   }
 
-  /** Asks the server once for each load; where it is silent, what is known of the file stands. */
+  /**
+   * Asks the server once for each load. Where it is silent, what is known of the file stands, unless other files of this
+   * load were not as they are known: a model of which a part is old and a part new would compute nonsense, silently.
+   */
   async #lookUp(file: string, url: string): Promise<(FileHead & Partial<Found>) | undefined> {
     const known = this.#disk?.known(file);
     if (known !== undefined && this.#isOffline) return known ?? undefined;
+    // A model that is not whole here needs the server anyway.
+    const impatient = known !== undefined && !this.#hasNews && (this.#disk?.isWhole ?? false);
+    let mayStand = known !== undefined;
+    let found: Found | undefined;
     try {
-      if (known && (await this.#network.isSame(url, known))) return known;
-      const found = await this.#network.find(url, TASTE, known !== undefined);
-      if (found === undefined) this.#disk?.noteAbsent(file);
-      return found;
+      if (known && (await this.#network.isSame(url, known, impatient))) return known;
+      mayStand &&= known === null;
+      found = await this.#network.find(url, TASTE, impatient && mayStand);
     } catch (error) {
-      if (known === undefined || !(error instanceof Unanswered)) throw error;
+      if (!mayStand || this.#hasNews || !(error instanceof Unanswered)) throw error;
       this.#isOffline = true;
       return known ?? undefined;
     }
+    if (isNews(known, found)) this.#noteNews();
+    if (found === undefined) this.#disk?.noteAbsent(file);
+    return found;
+  }
+
+  #noteNews(): void {
+    this.#hasNews = true;
+    if (!this.#isOffline) return;
+    throw new ReadError("the server did not answer for other files, which were taken from the cache, but has a new one here; load the model again");
   }
 
   async #openOnDisk(file: string, head: FileHead, blocks: Blocks): Promise<DiskFile | undefined> {
@@ -96,4 +113,10 @@ export class WebSource implements ByteSource {
     };
     return this.#disk.open(file, stored);
   }
+}
+
+/** Whether the server's answer is another than the cache's. Some servers cannot tell by `HEAD` that a file is the same. */
+function isNews(known: FileHead | null | undefined, found: FileHead | undefined): boolean {
+  if (known && found) return known.size !== found.size || !matches(known.version, found.version);
+  return Boolean(known) || found !== undefined;
 }
