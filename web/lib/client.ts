@@ -25,9 +25,15 @@ export class WorkerClient {
   #lastId = 0;
   #ended: MoxelError | undefined;
 
+  /** @throws MoxelError if the browser refuses to start a worker. */
   constructor(hooks: ClientHooks) {
     this.#hooks = hooks;
-    this.#worker = startWorker(this.#lock);
+    try {
+      this.#worker = startWorker(this.#lock);
+    } catch (error) {
+      const cause = `the worker could not be started (${causeOf(error)})`;
+      throw new MoxelError("worker", `${cause}; the page must be served by https or from localhost, and allow workers`, { cause: error });
+    }
     this.#worker.addEventListener("message", (event: MessageEvent<FromWorker>) => this.#receive(event.data));
     this.#worker.addEventListener("error", (event) => {
       event.preventDefault();
@@ -47,7 +53,12 @@ export class WorkerClient {
     stream?.onStart(id);
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve: resolve as (value: unknown) => void, reject, onToken: stream?.onToken });
-      this.#post({ kind: "call", id, name, argument } as ToWorker);
+      try {
+        this.#post({ kind: "call", id, name, argument } as ToWorker);
+      } catch (error) {
+        this.#pending.delete(id);
+        reject(new MoxelError("request", `what was asked for cannot be sent to the worker (${causeOf(error)})`, { cause: error }));
+      }
     });
   }
 
@@ -102,6 +113,10 @@ export class WorkerClient {
       .request(this.#lock, { signal: this.#watch.signal }, () => this.#fail("the browser ended it, perhaps for lack of memory"))
       .catch(() => undefined);
   }
+}
+
+function causeOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** Where this script is. Bundlers must not take what it is used for as something to be bundled. */

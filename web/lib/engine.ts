@@ -9,7 +9,7 @@ import type {
   ChatCompletion, ChatCompletionChunk, ChatParams, Completion, CompletionParams, Engine, ExpertBudget, Logits, Message,
   ModelInfo, RequestOptions, Stats, Usage,
 } from "./types.js";
-import { chatRequest, checkBudget, checkMessages, checkText, checkTokens, completionRequest } from "./validate.js";
+import { chatRequest, checkBudget, checkText, completionRequest, copyMessages, copyTokens } from "./validate.js";
 
 /** What every answer to a request begins with. */
 interface Head {
@@ -131,8 +131,8 @@ export class WorkerEngine implements Engine {
   }
 
   async logits(tokenIds: number[], { signal }: RequestOptions = {}): Promise<Logits> {
-    checkTokens(tokenIds, 1);
-    return this.#turns.run(() => this.#client.call("logits", tokenIds), signal);
+    const ids = copyTokens(tokenIds, 1);
+    return this.#turns.run(() => this.#client.call("logits", ids), signal);
   }
 
   async tokenize(text: string): Promise<number[]> {
@@ -141,13 +141,11 @@ export class WorkerEngine implements Engine {
   }
 
   async detokenize(ids: number[]): Promise<string> {
-    checkTokens(ids, 0);
-    return this.#client.call("detokenize", ids);
+    return this.#client.call("detokenize", copyTokens(ids, 0));
   }
 
   async chatPrompt(messages: Message[]): Promise<number[]> {
-    checkMessages(messages);
-    return this.#client.call("chatPrompt", messages);
+    return this.#client.call("chatPrompt", copyMessages(messages));
   }
 
   stats(): Promise<Stats> {

@@ -1,5 +1,6 @@
 /** The worker's side of the calls: the engine and the tiers that it reads through. */
 
+import { AdapterWatch, type Gpu } from "./adapter.js";
 import { MoxelError } from "./errors.js";
 import { Meter } from "./progress.js";
 import type { Calls, Generated, GenerateRequest, LoadRequest } from "./protocol.js";
@@ -42,6 +43,7 @@ export class Host implements Handlers {
     if (!("gpu" in navigator)) {
       throw new MoxelError("no-webgpu", "this browser has no WebGPU here: use a current Chrome, Edge, Firefox or Safari, and https or localhost");
     }
+    const watch = new AdapterWatch((navigator as { gpu: Gpu }).gpu);
     const tiers = await Tiers.open(request, (event) => this.#tell(event));
     const shown = new ProgressShown(tiers, this.#hooks);
     let raw: RawEngine;
@@ -56,9 +58,11 @@ export class Host implements Handlers {
       shown.stop();
     }
     this.#loaded = { raw, tiers };
+    // Now: there is nothing to tell of an engine whose device is lost a moment later.
+    const info = raw.info();
     await this.#loadingEnded();
     shown.finish();
-    return raw.info();
+    return { ...info, adapter: { ...info.adapter, name: info.adapter.name || watch.name } };
   }
 
   async generate(request: GenerateRequest, id: number): Promise<Generated> {
@@ -106,7 +110,8 @@ export class Host implements Handlers {
   async stats(): Promise<Stats> {
     const { raw, tiers } = this.#engine();
     const { read, requests } = tiers.tally;
-    return { ...(await this.#figures(raw, tiers)), read: { ...read }, requests, memoryBytes: tiers.memoryBytes };
+    const { loaded: _loaded, ...figures } = await this.#figures(raw, tiers);
+    return { ...figures, read: { ...read }, requests, memoryBytes: tiers.memoryBytes };
   }
 
   async setExpertBudget(budget: ExpertBudget): Promise<string> {
@@ -149,7 +154,8 @@ export class Host implements Handlers {
   /** The engine may load experts in its spare time: whenever somebody looks, the cache is told if it has got them all. */
   async #figures(raw: RawEngine, tiers: Tiers): Promise<RawStats> {
     const stats = await raw.stats();
-    if (stats.resident?.every((layer) => layer.every((isThere) => isThere === 1)) ?? true) void tiers.noteWhole();
+    const isMissing = stats.resident?.some((layer) => layer.some((isThere) => isThere !== 1)) ?? false;
+    if (stats.loaded && !isMissing) tiers.noteWhole();
     return stats;
   }
 

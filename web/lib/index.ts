@@ -3,9 +3,9 @@
 import { cache, pageUrl, type ModelCache } from "./cache.js";
 import { WorkerClient } from "./client.js";
 import { WorkerEngine } from "./engine.js";
-import { aborted } from "./errors.js";
+import { aborted, MoxelError } from "./errors.js";
 import { locate } from "./location.js";
-import { isSupported, type Support } from "./support.js";
+import { isSupported, UNSAFE_PAGE, type Support } from "./support.js";
 import type { Engine, LoadOptions } from "./types.js";
 import { checkLoad } from "./validate.js";
 
@@ -35,6 +35,8 @@ export class Moxel {
     const { model, signal, onProgress, onEvent, expertBudget, context, precision } = options;
     const place = locate(model, pageUrl());
     if (signal?.aborted) throw aborted(signal);
+    // Such pages lack more than WebGPU, and would fail with sentences that name something else.
+    if (!globalThis.isSecureContext) throw new MoxelError("no-webgpu", UNSAFE_PAGE);
     const client = new WorkerClient({ onProgress, onEvent });
     const stop = () => client.end(aborted(signal as AbortSignal));
     signal?.addEventListener("abort", stop, { once: true });
@@ -44,9 +46,9 @@ export class Moxel {
         cache: options.cache ?? true,
         memoryBudget: options.memoryBudget ?? DEFAULT_MEMORY_BUDGET,
       });
-      // The engine's bindings do not tell the adapter's name; the browser does.
-      const name = info.adapter.name || ((await isSupported()).adapter ?? "");
-      return new WorkerEngine(client, { ...info, adapter: { ...info.adapter, name } });
+      // The signal may have been used since the answer came.
+      if (signal?.aborted) throw aborted(signal);
+      return new WorkerEngine(client, info);
     } catch (error) {
       client.end(error as Parameters<typeof client.end>[0]);
       throw error;

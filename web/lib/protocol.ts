@@ -20,7 +20,11 @@ export interface LoadRequest {
   memoryBudget: number;
 }
 
-export type GenerateRequest = SamplingParams & { messages?: Message[]; prompt?: string | number[] };
+/** A request without what is left out in words: what OpenAI's clients write `null` for is not here. */
+export type GenerateRequest = { [Name in keyof SamplingParams]?: NonNullable<SamplingParams[Name]> } & {
+  messages?: Message[];
+  prompt?: string | number[];
+};
 
 export interface Generated {
   finish_reason: FinishReason;

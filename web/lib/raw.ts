@@ -1,9 +1,8 @@
 /** The engine in WebAssembly, as the worker sees it. */
 
+import type { GenerateRequest } from "./protocol.js";
 import type { ByteSource } from "./tiers/source.js";
-import type {
-  AdapterInfo, EngineEvent, ExpertStats, FinishReason, Logits, Message, ModelInfo, SamplingParams, Stats,
-} from "./types.js";
+import type { EngineEvent, ExpertStats, FinishReason, Logits, Message, ModelInfo, Stats } from "./types.js";
 
 export interface RawHooks {
   progress(loadedBytes: number, totalBytes: number, phase: "open" | "dense" | "experts"): void;
@@ -17,6 +16,8 @@ export interface RawOptions {
 }
 
 export interface RawStats {
+  /** Whether there is an engine now: there is none while a lost device is replaced, or the budget changed. */
+  loaded: boolean;
   counters: Stats["counters"];
   experts?: ExpertStats;
   resident?: number[][];
@@ -25,9 +26,9 @@ export interface RawStats {
 }
 
 export interface RawEngine {
-  info(): ModelInfo & { adapter: AdapterInfo };
+  info(): ModelInfo;
   generate(
-    request: SamplingParams & { messages?: Message[]; prompt?: string | number[] },
+    request: GenerateRequest,
     onToken: (id: number, text: string) => void,
   ): Promise<{ finish_reason: FinishReason; prompt_tokens: number; cached_tokens: number; completion_tokens: number }>;
   interrupt(): void;

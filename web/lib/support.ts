@@ -1,13 +1,9 @@
 /** Whether this browser can run models at all. */
 
-/** As much of WebGPU as is asked here; the engine has bindings of its own. */
-interface Gpu {
-  requestAdapter(options?: { powerPreference: "high-performance" }): Promise<Adapter | null>;
-}
+import { adapterName, type Adapter, type Gpu } from "./adapter.js";
 
-interface Adapter {
-  info?: { vendor: string; architecture: string; device: string; description: string };
-}
+/** Why a page that was loaded over plain http has no WebGPU. */
+export const UNSAFE_PAGE = "browsers offer WebGPU to safe pages only: serve this one by https, or from localhost";
 
 export interface Support {
   supported: boolean;
@@ -19,9 +15,7 @@ export interface Support {
 
 export async function isSupported(): Promise<Support> {
   const no = (reason: string): Support => ({ supported: false, reason });
-  if (!globalThis.isSecureContext) {
-    return no("browsers offer WebGPU to safe pages only: serve this one by https, or from localhost");
-  }
+  if (!globalThis.isSecureContext) return no(UNSAFE_PAGE);
   if (typeof WebAssembly !== "object" || typeof Worker !== "function") return no("this browser has no WebAssembly or no workers");
   const { gpu } = navigator as { gpu?: Gpu };
   if (gpu === undefined) return no("this browser has no WebGPU: use a current Chrome, Edge, Firefox or Safari");
@@ -34,6 +28,5 @@ export async function isSupported(): Promise<Support> {
   if (adapter === null) {
     return no("this browser has WebGPU but no GPU for it: update the graphics driver, or switch on hardware acceleration");
   }
-  const { description, vendor, architecture } = adapter.info ?? { description: "", vendor: "", architecture: "" };
-  return { supported: true, adapter: description || [vendor, architecture].filter(Boolean).join(" ") || "a GPU" };
+  return { supported: true, adapter: adapterName(adapter) || "a GPU" };
 }

@@ -90,37 +90,41 @@ export type ErrorCode =
   /** `unload()` was called before. */
   | "unloaded";
 
+/** Of what else OpenAI's messages may have, `name` is not looked at, and the rest is an error. */
 export interface Message {
   role: "system" | "user" | "assistant";
   content: string;
 }
 
-/** What generation of either kind takes; names, ranges and defaults are OpenAI's, but for the temperature's. */
+/**
+ * What generation of either kind takes; names, ranges and defaults are OpenAI's, but for the temperature's. `null` is as
+ * good as leaving out.
+ */
 export interface SamplingParams {
   /** Default 0: the likeliest token. */
-  temperature?: number;
-  top_p?: number;
+  temperature?: number | null;
+  top_p?: number | null;
   /** Moxel's own, as in llama.cpp: keep the k likeliest; 0 keeps all. */
   top_k?: number;
   /** Moxel's own: drop what is less likely than this share of the likeliest. */
   min_p?: number;
   /** Moxel's own: above 1, tokens that are there already become less likely. */
   repetition_penalty?: number;
-  seed?: number;
-  max_tokens?: number;
-  stop?: string | string[];
+  seed?: number | null;
+  max_tokens?: number | null;
+  stop?: string | string[] | null;
 }
 
 export interface ChatParams extends SamplingParams {
   messages: Message[];
-  stream?: boolean;
+  stream?: boolean | null;
   /** Accepted for OpenAI's sake and not looked at: an engine has one model. */
   model?: string;
 }
 
 export interface CompletionParams extends SamplingParams {
   prompt: string | number[];
-  stream?: boolean;
+  stream?: boolean | null;
   model?: string;
 }
 
@@ -271,12 +275,14 @@ export interface Engine {
   readonly chat: {
     readonly completions: {
       create(params: ChatParams & { stream: true }, options?: RequestOptions): Promise<AsyncIterable<ChatCompletionChunk>>;
-      create(params: ChatParams & { stream?: false }, options?: RequestOptions): Promise<ChatCompletion>;
+      create(params: ChatParams & { stream?: false | null }, options?: RequestOptions): Promise<ChatCompletion>;
+      create(params: ChatParams, options?: RequestOptions): Promise<ChatCompletion | AsyncIterable<ChatCompletionChunk>>;
     };
   };
   readonly completions: {
     create(params: CompletionParams & { stream: true }, options?: RequestOptions): Promise<AsyncIterable<Completion>>;
-    create(params: CompletionParams & { stream?: false }, options?: RequestOptions): Promise<Completion>;
+    create(params: CompletionParams & { stream?: false | null }, options?: RequestOptions): Promise<Completion>;
+    create(params: CompletionParams, options?: RequestOptions): Promise<Completion | AsyncIterable<Completion>>;
   };
   /** Logits after each of these tokens, in a session of its own; for verification. */
   logits(tokenIds: number[], options?: RequestOptions): Promise<Logits>;

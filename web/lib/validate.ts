@@ -8,23 +8,25 @@ type Check = { is: (value: unknown) => boolean; must: string };
 
 const isFinite = (value: unknown): value is number => typeof value === "number" && Number.isFinite(value);
 const isWhole = (value: unknown, least: number) => Number.isSafeInteger(value) && (value as number) >= least;
+/** A number that the engine counts with in 32 bits. */
+const isCount = (value: unknown, least: number) => isWhole(value, least) && (value as number) < 2 ** 32;
 const isText = (value: unknown) => typeof value === "string";
 const isSignal = (value: unknown) => value instanceof AbortSignal;
 const isFunction = (value: unknown) => typeof value === "function";
 const isBoolean = (value: unknown) => typeof value === "boolean";
 
 /** An id of a token; which there are is known to the engine. */
-const isToken = (value: unknown) => isWhole(value, 0) && (value as number) < 2 ** 32;
+const isToken = (value: unknown) => isCount(value, 0);
 const isTokens = (value: unknown) => Array.isArray(value) && value.length > 0 && value.every(isToken);
 
 const SAMPLING: Record<keyof SamplingParams, Check> = {
   temperature: { is: (v) => isFinite(v) && v >= 0, must: "a number of at least 0" },
   top_p: { is: (v) => isFinite(v) && v > 0 && v <= 1, must: "a number above 0 and at most 1" },
-  top_k: { is: (v) => isWhole(v, 0), must: "a whole number of at least 0" },
+  top_k: { is: (v) => isCount(v, 0), must: "a whole number from 0 to 2^32 - 1" },
   min_p: { is: (v) => isFinite(v) && v >= 0 && v <= 1, must: "a number from 0 to 1" },
   repetition_penalty: { is: (v) => isFinite(v) && v > 0, must: "a number above 0" },
   seed: { is: (v) => isWhole(v, 0), must: "a whole number from 0 to 2^53 - 1" },
-  max_tokens: { is: (v) => isWhole(v, 1), must: "a whole number of at least 1" },
+  max_tokens: { is: (v) => isCount(v, 1), must: "a whole number from 1 to 2^32 - 1" },
   stop: {
     is: (v) => [v].flat().every((text) => typeof text === "string" && text !== ""),
     must: "a string or a list of strings, none of them empty",
@@ -49,7 +51,7 @@ const COMPLETION: Record<keyof CompletionParams, Check> = {
 const LOAD: Record<keyof LoadOptions, Check> = {
   model: { is: (v) => v !== null, must: "a URL or files" },
   expertBudget: { is: isBudget, must: '"auto", a share like "50%", a size like "512MB", or bytes' },
-  context: { is: (v) => isWhole(v, 1), must: "a whole number of at least 1" },
+  context: { is: (v) => isCount(v, 1), must: "a whole number from 1 to 2^32 - 1" },
   precision: { is: (v) => v === "fast" || v === "exact", must: '"fast" or "exact"' },
   cache: { is: isBoolean, must: "true or false" },
   memoryBudget: { is: (v) => isWhole(v, 0), must: "a number of bytes" },
@@ -86,27 +88,55 @@ export function checkLoad(options: LoadOptions): void {
   check(options, LOAD, "model");
 }
 
-/** What of the parameters the engine is to know. */
+/**
+ * What of the parameters the engine is to know. All of it is copied: the lists of frameworks that watch for changes (Vue,
+ * MobX) cannot be sent to a worker, and a caller may change his while the request waits for its turn.
+ */
 export function chatRequest(params: ChatParams): GenerateRequest {
-  check(params, CHAT, "messages");
-  const { stream: _stream, model: _model, ...request } = params;
-  return request;
+  const given = withoutNull(params);
+  check(given, CHAT, "messages");
+  return { ...samplingOf(given), messages: copyOf(given.messages) };
 }
 
 export function completionRequest(params: CompletionParams): GenerateRequest {
-  check(params, COMPLETION, "prompt");
-  const { stream: _stream, model: _model, ...request } = params;
-  return request;
+  const given = withoutNull(params);
+  check(given, COMPLETION, "prompt");
+  return { ...samplingOf(given), prompt: typeof given.prompt === "string" ? given.prompt : [...given.prompt] };
 }
 
-export function checkTokens(ids: unknown, least: 0 | 1): asserts ids is number[] {
+/** OpenAI's clients may write `null` for what they leave out. */
+function withoutNull<Params extends object>(params: Params): Params {
+  if (typeof params !== "object" || params === null) return params;
+  return Object.fromEntries(Object.entries(params).filter(([, value]) => value !== undefined && value !== null)) as Params;
+}
+
+function samplingOf(given: SamplingParams): GenerateRequest {
+  const chosen = Object.entries(given).filter(([name]) => Object.hasOwn(SAMPLING, name));
+  const sampling = Object.fromEntries(chosen) as GenerateRequest;
+  return sampling.stop === undefined ? sampling : { ...sampling, stop: [sampling.stop].flat() };
+}
+
+function copyOf(messages: readonly Message[]): Message[] {
+  return messages.map(({ role, content, ...more }) => {
+    // Who of several users speaks is nothing that templates know of. The rest would change what the conversation means.
+    const unknown = Object.entries(more).find(([key, value]) => key !== "name" && value !== undefined && value !== null);
+    if (unknown !== undefined) {
+      throw new MoxelError("request", `messages must have role and content only; ${unknown[0]} is not supported`);
+    }
+    return { role, content };
+  });
+}
+
+export function copyTokens(ids: readonly number[], least: 0 | 1): number[] {
   if (!(isTokens(ids) || (least === 0 && Array.isArray(ids) && ids.length === 0))) {
     throw new MoxelError("request", `token ids must be a list of whole numbers${least === 1 ? ", not empty" : ""}`);
   }
+  return [...ids];
 }
 
-export function checkMessages(messages: unknown): void {
+export function copyMessages(messages: readonly Message[]): Message[] {
   check({ messages }, CHAT, "messages");
+  return copyOf(messages);
 }
 
 export function checkText(text: unknown): void {

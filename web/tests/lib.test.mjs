@@ -6,7 +6,7 @@ import { library } from "./harness/library.mjs";
 
 const {
   Blocks, ReadAhead, Recent, Lanes, MemoryTier, Meter, MoxelError, Stream, Turnstile, chatRequest, checkLoad, completionRequest,
-  contentRange, contradicts, locate, matches, parseModel, retryAfter,
+  contentRange, contradicts, copyMessages, copyTokens, locate, matches, parseModel, retryAfter,
 } = await library(
   "tiers/blocks.ts", "tiers/read-ahead.ts", "tiers/recent.ts", "tiers/lanes.ts", "tiers/memory.ts", "tiers/answer.ts",
   "tiers/layout.ts", "progress.ts", "errors.ts", "stream.ts", "turnstile.ts", "validate.ts", "location.ts",
@@ -238,8 +238,8 @@ test("a parameter that makes no sense is named", () => {
   const messages = [{ role: "user", content: "Hi" }];
   assert.deepEqual(chatRequest({ messages, stream: true, model: "x", temperature: 0.5 }), { messages, temperature: 0.5 });
   for (const [name, wrong] of [
-    ["temperature", [-1, NaN, "1"]], ["top_p", [0, 1.1]], ["top_k", [-1, 1.5]], ["min_p", [2]], ["repetition_penalty", [0]],
-    ["seed", [-1, 0.5, 2 ** 60]], ["max_tokens", [0, "8"]], ["stop", ["", [""], 5, ["a", 1]]], ["stream", ["yes"]],
+    ["temperature", [-1, NaN, "1"]], ["top_p", [0, 1.1]], ["top_k", [-1, 1.5, 2 ** 32]], ["min_p", [2]], ["repetition_penalty", [0]],
+    ["seed", [-1, 0.5, 2 ** 60]], ["max_tokens", [0, "8", 2 ** 32]], ["stop", ["", [""], 5, ["a", 1]]], ["stream", ["yes"]],
   ]) {
     for (const value of wrong) refuses(() => chatRequest({ messages, [name]: value }), new RegExp(`^${name} must be`));
   }
@@ -250,11 +250,47 @@ test("a parameter that makes no sense is named", () => {
   refuses(() => chatRequest(undefined), /object with messages/);
   refuses(() => chatRequest({ messages, frequency_penalty: 1 }), /frequency_penalty is not supported/);
   refuses(() => chatRequest({ messages, toString: 1 }), /toString is not supported/);
-  assert.deepEqual(completionRequest({ prompt: [1, 2], stop: ["a"], seed: undefined }), { prompt: [1, 2], stop: ["a"], seed: undefined });
+  assert.deepEqual(completionRequest({ prompt: [1, 2], stop: ["a"], seed: undefined }), { prompt: [1, 2], stop: ["a"] });
   for (const wrong of ["", [], [1.5], [-1], [2 ** 32]]) refuses(() => completionRequest({ prompt: wrong }), /^prompt must be/);
   for (const budget of ["auto", "50%", "12.5 %", "512MB", "2 GiB", "1048576", 0, 1e9]) checkLoad({ model: "x", expertBudget: budget });
   for (const budget of ["half", "50 percent", -1, "1e9", ""]) refuses(() => checkLoad({ model: "x", expertBudget: budget }), /^expertBudget/);
   refuses(() => checkLoad({ model: "x", contxt: 5 }), /contxt is not supported/);
+  refuses(() => checkLoad({ model: "x", context: 2 ** 32 }), /^context must be/);
+});
+
+test("null is as good as leaving out", () => {
+  const messages = [{ role: "user", content: "Hi", name: "Ada", refusal: null, tool_calls: undefined }];
+  const nothing = { stop: null, stream: null, seed: null, max_tokens: null, temperature: null, top_p: null, tools: null };
+  assert.deepEqual(chatRequest({ messages, ...nothing }), { messages: [{ role: "user", content: "Hi" }] });
+  assert.deepEqual(completionRequest({ prompt: "x", ...nothing, stop: "a" }), { prompt: "x", stop: ["a"] });
+  refuses(() => chatRequest({ messages: null }), /messages is missing/);
+});
+
+test("what a message says beyond its text is refused, not dropped", () => {
+  for (const key of ["tool_calls", "tool_call_id", "refusal", "audio"]) {
+    const messages = [{ role: "assistant", content: "", [key]: "x" }];
+    for (const work of [() => chatRequest({ messages }), () => copyMessages(messages)]) refuses(work, new RegExp(`${key} is not supported`));
+  }
+});
+
+test("requests are copies that can be sent, whatever the page's framework made of them", () => {
+  /** As Vue and MobX do it. */
+  const watched = (value) =>
+    new Proxy(value, {
+      get(target, key, receiver) {
+        const found = Reflect.get(target, key, receiver);
+        return typeof found === "object" && found !== null ? watched(found) : found;
+      },
+    });
+  const chat = watched({ messages: [{ role: "user", content: "Hi" }], stop: ["a", "b"] });
+  assert.throws(() => structuredClone({ ...chat }), { name: "DataCloneError" });
+  const request = chatRequest(chat);
+  assert.deepEqual(structuredClone(request), { messages: [{ role: "user", content: "Hi" }], stop: ["a", "b"] });
+  chat.messages[0].content = "Bye";
+  assert.equal(request.messages[0].content, "Hi");
+  assert.deepEqual(structuredClone(completionRequest(watched({ prompt: [1, 2] }))), { prompt: [1, 2] });
+  assert.deepEqual(structuredClone(copyTokens(watched([1, 2]), 1)), [1, 2]);
+  assert.deepEqual(structuredClone(copyMessages(watched([{ role: "user", content: "" }]))), [{ role: "user", content: "" }]);
 });
 
 test("a location is a folder and what to open in it", () => {

@@ -22,6 +22,7 @@ export class Tiers {
   readonly #memory: MemoryTier;
   readonly #blocks: BlockMemory;
   readonly #disk: ModelFolder | undefined;
+  #noting: Promise<void> | undefined;
 
   private constructor(tally: Tally, memory: MemoryTier, blocks: BlockMemory, disk: ModelFolder | undefined) {
     this.tally = tally;
@@ -81,13 +82,14 @@ export class Tiers {
   }
 
   /** Everything there is to load is on the GPU. */
-  async noteWhole(): Promise<void> {
+  noteWhole(): void {
     this.#blocks.held.clear();
-    await this.#disk?.noteWhole();
+    this.#noting = this.#disk?.noteWhole();
   }
 
-  /** Waits until everything that was fetched is written. */
+  /** Waits until everything that was fetched and noted is written. */
   async close(): Promise<void> {
+    await this.#noting;
     await this.#disk?.drain();
   }
 }
