@@ -17,6 +17,8 @@ before(async () => {
 after(() => world?.close());
 
 test("a model is chosen, downloaded, and answers piece by piece", async () => {
+  await chat.page.getByRole("heading", { name: "Choose a model" }).waitFor();
+  await chat.page.locator('[data-model="smollm2-135m"]').waitFor();
   await chat.screenshot("choose");
   await chat.page.locator('[data-model="smollm2-135m"]').click();
   await chat.page.locator("#load-bytes", { hasText: "MB of" }).waitFor();

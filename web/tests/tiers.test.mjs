@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
+import { serve } from "../serve.mjs";
 import { golden, start } from "./harness/world.mjs";
 
 const MODEL = "/models/goldens/maverick/";
@@ -91,6 +92,52 @@ test("a server without ranges is read once, whole, with the cache and without", 
   await visit();
   const cached = await visit();
   assert.deepEqual([cached.logits, cached.sent], [whole.logits, 0]);
+});
+
+test("a folder of another origin is read and kept, if its server allows it on every answer", async () => {
+  let misses = 0;
+  const visitOther = async (allows) => {
+    const intercept = (request, response) => {
+      if (!allows(request)) return false;
+      response.setHeader("Access-Control-Allow-Origin", "*");
+      response.setHeader("Access-Control-Expose-Headers", "Content-Range, ETag");
+      return false;
+    };
+    const log = [];
+    const other = await serve({ folders: { "/": golden("") }, intercept, finished: (answer) => log.push(answer) });
+    const page = await world.page();
+    try {
+      const load = () =>
+        page.evaluate(async (model) => {
+          const events = [];
+          try {
+            const engine = await Moxel.load({ model, onEvent: (event) => events.push(event) });
+            const { logits } = await engine.logits([1, 2, 3]);
+            await engine.unload();
+            return { logits: [...logits], events };
+          } catch (error) {
+            return { code: error.code, message: error.message, events };
+          }
+        }, `${other.url}/maverick/`);
+      const first = await load();
+      misses = log.filter(({ status }) => status === 404).length;
+      log.length = 0;
+      const second = first.logits && (await load());
+      return { first, second, sent: log.reduce((sum, answer) => sum + answer.bytes, 0) };
+    } finally {
+      await page.close();
+      await other.close();
+    }
+  };
+  const { first, second, sent } = await visitOther(() => true);
+  assert.ok(first.logits, first.message);
+  assert.deepEqual(first.events, []);
+  assert.ok(misses > 0, "nothing was looked for in vain");
+  assert.deepEqual([second.logits, second.events, sent], [first.logits, [], 0]);
+
+  const refused = await visitOther((request) => !/moxel\.json/.test(request.url));
+  assert.equal(refused.first.code, "read");
+  assert.match(refused.first.message, /moxel\.json.*CORS/);
 });
 
 test("what the page is told was read is what the server sent", async () => {
