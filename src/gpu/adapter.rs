@@ -82,9 +82,11 @@ pub(super) fn instance() -> wgpu::Instance {
 
 async fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
     let mut found = instance.enumerate_adapters(wgpu::Backends::PRIMARY).await;
-    if found.is_empty() {
-        // Browsers list nothing; they hand out one adapter on request.
-        found.extend(instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await);
+    if found.iter().all(|a| a.get_info().backend == wgpu::Backend::BrowserWebGpu) {
+        // Browsers list nothing but what they would hand out: of two GPUs the weaker one, unless asked for the other.
+        let power_preference = wgpu::PowerPreference::HighPerformance;
+        let wanted = wgpu::RequestAdapterOptions { power_preference, ..wgpu::RequestAdapterOptions::default() };
+        found = instance.request_adapter(&wanted).await.into_iter().collect();
     }
     found.retain(|a| a.get_downlevel_capabilities().is_webgpu_compliant());
     found
