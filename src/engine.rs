@@ -217,6 +217,16 @@ impl Engine {
         Session::new(Arc::clone(&self.loaded))
     }
 
+    /// As [`Engine::session`]; where the device tells only later that it had no room, as in a browser, it waits for that.
+    /// Otherwise the lack of room would be an error of the device, on which nothing could be computed any more.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn checked_session(&self) -> Result<Session> {
+        let what = format!("a session of {} positions", self.context());
+        self.loaded.gpu.in_memory(&what, || self.session()).await
+    }
+
     /// What the checkpoint holds.
     #[must_use]
     pub fn info(&self) -> &ModelInfo {

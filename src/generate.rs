@@ -1,10 +1,11 @@
 //! Generation: tokens and their text one after the other, until the model ends or something stops it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::convert::Infallible;
+use std::future::Future;
 
+use async_channel::{Receiver, Sender};
 use futures_core::Stream;
-use futures_lite::{StreamExt, stream};
+use futures_lite::{StreamExt, future, stream};
 
 use crate::engine::Engine;
 use crate::sampler::{Sampler, SamplingOptions};
@@ -26,19 +27,39 @@ pub struct GenerateOptions {
 }
 
 /// Stops a generation from another thread or task. Clones share their state; a token that was used stays cancelled.
-#[derive(Clone, Debug, Default)]
-pub struct CancelToken(Arc<AtomicBool>);
+#[derive(Clone, Debug)]
+pub struct CancelToken {
+    /// A channel over which nothing ever comes: it is closed to cancel, which wakes whoever listens.
+    closes: Sender<Infallible>,
+    closed: Receiver<Infallible>,
+}
+
+impl Default for CancelToken {
+    fn default() -> Self {
+        let (closes, closed) = async_channel::bounded(1);
+        Self { closes, closed }
+    }
+}
 
 impl CancelToken {
-    /// Asks the generation to stop after the token, or the part of the prompt, that is being computed.
+    /// Asks the generation to stop at once, also where it waits for a file: the token that is being computed is given up.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.closes.close();
     }
 
     /// Whether it was asked to.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.closes.is_closed()
+    }
+
+    /// Waits for `work`, or until it is cancelled: `work` is dropped then, and there is `None`.
+    pub async fn unless_cancelled<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let cancelled = async {
+            let Err(_closed) = self.closed.recv().await;
+            None
+        };
+        future::or(cancelled, async { Some(work.await) }).await
     }
 }
 
@@ -84,6 +105,8 @@ pub struct Generation<'a> {
     broken: bool,
     /// Tokens that the prompt had to compute.
     prompt_tokens: usize,
+    /// What was held back when it was cancelled.
+    rest: String,
     /// Where the text is also written.
     transcript: Option<&'a mut String>,
 }
@@ -128,6 +151,7 @@ impl<'a> Generation<'a> {
             finished: (left == 0).then_some(FinishReason::Length),
             broken: false,
             prompt_tokens: prompt.len(),
+            rest: String::new(),
             transcript: None,
             session,
         })
@@ -140,21 +164,35 @@ impl<'a> Generation<'a> {
 
     /// Computes the next token; `None` once the generation has ended.
     ///
-    /// Dropped while it waits, it ends the generation; the session can be used again.
+    /// Dropped while it waits, it ends the generation; the session can be used again. Cancelled, it leaves the text that was
+    /// held back to [`Generation::take_rest`].
     ///
     /// # Errors
     /// The GPU failed, or the model gives no usable numbers. The generation is over then.
     pub async fn next_token(&mut self) -> Result<Option<Token>> {
-        if self.broken || self.finished.is_some() {
+        if self.finished.is_some() {
             return Ok(None);
         }
-        self.broken = true;
-        let token = self.advance().await?;
-        self.broken = false;
-        if let (Some(token), Some(transcript)) = (&token, &mut self.transcript) {
-            transcript.push_str(&token.text);
+        let cancel = self.cancel.clone();
+        let Some(token) = cancel.unless_cancelled(self.advance()).await else {
+            self.finished = Some(FinishReason::Cancelled);
+            let rest = self.release();
+            self.write_down(&rest);
+            self.rest = rest;
+            return Ok(None);
+        };
+        let token = token?;
+        if let Some(token) = &token {
+            self.write_down(&token.text);
         }
         Ok(token)
+    }
+
+    /// The end of a cancelled generation's text: what waited for the rest of a character, or could have become a stop string,
+    /// and belongs to tokens that were handed out. Empty when asked again, and where the generation ended otherwise.
+    #[must_use]
+    pub fn take_rest(&mut self) -> String {
+        std::mem::take(&mut self.rest)
     }
 
     /// The remaining tokens as a stream; pin it with [`std::pin::pin`].
@@ -171,9 +209,9 @@ impl<'a> Generation<'a> {
     ///
     /// # Errors
     /// The engine holds another model or a smaller context, or its GPU has no room for a session. The generation is as it was.
-    pub fn resume_on(&mut self, engine: &Engine) -> Result<()> {
+    pub async fn resume_on(&mut self, engine: &Engine) -> Result<()> {
         let tokens = [self.session.tokens(), &self.input].concat();
-        let session = self.session.moved_to(engine)?;
+        let session = self.session.moved_to(engine).await?;
         session.check(&tokens)?;
         *self.session = session;
         self.input = tokens;
@@ -200,21 +238,19 @@ impl<'a> Generation<'a> {
     }
 
     async fn advance(&mut self) -> Result<Option<Token>> {
-        let chunk = self.session.prefill_chunk();
-        let (first, last) = self.input.split_at((self.input.len() - 1) / chunk * chunk);
-        for tokens in first.chunks(chunk) {
-            if self.cancel.is_cancelled() {
-                break;
-            }
-            self.session.prefill(tokens).await?;
-        }
-        if self.cancel.is_cancelled() {
-            self.finished = Some(FinishReason::Cancelled);
+        if std::mem::replace(&mut self.broken, true) {
             return Ok(None);
         }
-        let id = self.session.next(last, &mut self.sampler).await?;
+        let chunk = self.session.prefill_chunk();
+        while self.input.len() > chunk {
+            self.session.prefill(&self.input[..chunk]).await?;
+            // A device that is lost now must not find these tokens here as well as in the session.
+            self.input.drain(..chunk);
+        }
+        let id = self.session.next(&self.input, &mut self.sampler).await?;
         self.input = vec![id];
         self.left -= 1;
+        self.broken = false;
         Ok(Some(Token { id, text: self.accept(id) }))
     }
 
@@ -229,12 +265,22 @@ impl<'a> Generation<'a> {
             self.finished = Some(FinishReason::Length);
         }
         if self.finished.is_some() {
-            // What waited for the rest of a character or of a stop string is text after all.
-            let (rest, _) = self.stops.push(&self.decoder.flush().unwrap_or_default());
-            text.push_str(&rest);
-            text.push_str(&self.stops.flush());
+            text.push_str(&self.release());
         }
         text
+    }
+
+    /// What waited for the rest of a character or of a stop string: at the end it is text after all.
+    fn release(&mut self) -> String {
+        let (mut text, _) = self.stops.push(&self.decoder.flush().unwrap_or_default());
+        text.push_str(&self.stops.flush());
+        text
+    }
+
+    fn write_down(&mut self, text: &str) {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.push_str(text);
+        }
     }
 }
 

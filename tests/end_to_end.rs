@@ -118,6 +118,32 @@ fn a_cancelled_generation_can_be_continued() {
     assert_eq!(got, expected);
 }
 
+/// Text that could have become a stop string belongs to tokens that were handed out.
+#[test]
+fn a_cancelled_generation_gives_what_it_held_back() {
+    let engine = engine("a_cancelled_generation_gives_what_it_held_back", "llama_tied");
+    let ids = prompt(&engine, PROMPT);
+    let mut session = engine.session().expect("a session");
+    let whole: Vec<_> =
+        session.generate(&ids, tokens(12)).expect("a generation").map(|token| token.expect("a token").text).collect();
+    let shown = whole.iter().position(|text| !text.is_empty()).expect("text");
+    assert_eq!(session.generate(&ids, tokens(1)).expect("a generation").take_rest(), "", "nothing was generated");
+    for ended in [false, true] {
+        session.rewind(0);
+        let cancel = CancelToken::default();
+        let stop = vec![format!("{} and more that never comes", whole[shown])];
+        let max_tokens = Some(if ended { shown + 1 } else { 12 });
+        let options = GenerateOptions { max_tokens, stop, cancel: cancel.clone(), ..GenerateOptions::default() };
+        let mut generation = session.generate(&ids, options).expect("a generation");
+        let text: String = generation.by_ref().take(shown + 1).map(|token| token.expect("a token").text).collect();
+        cancel.cancel();
+        assert!(generation.next().is_none());
+        let (expected, rest) = if ended { (whole[shown].as_str(), "") } else { ("", whole[shown].as_str()) };
+        assert_eq!((text.as_str(), generation.take_rest().as_str()), (expected, rest), "ended: {ended}");
+        assert_eq!(generation.take_rest(), "", "it is given once");
+    }
+}
+
 #[test]
 fn a_prompt_is_cancelled_between_its_chunks() {
     let engine = engine("a_prompt_is_cancelled_between_its_chunks", "scout");

@@ -5,8 +5,11 @@ mod common;
 #[path = "common/spoken.rs"]
 mod spoken;
 
+use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use common::gpu;
 use moxel::sampler::SamplingOptions;
@@ -76,7 +79,7 @@ fn disturbed(model: &Path, budget: ExpertBudget, survivor: &Engine, options: Gen
     device.destroy();
     let lost = generation.next().expect("the generation has not ended");
     assert!(matches!(lost, Err(Error::DeviceLost(_) | Error::Gpu(_))), "{lost:?}");
-    generation.resume_on(survivor).expect("the same model");
+    pollster::block_on(generation.resume_on(survivor)).expect("the same model");
     tokens.extend(collect(&mut generation));
     assert!(generation.counters().readbacks > before.readbacks, "the work is counted on");
     tokens
@@ -96,6 +99,30 @@ fn the_text_goes_on_as_if_nothing_had_happened() {
             }
         }
     }
+}
+
+/// What the session holds of the prompt must not be given to it again.
+#[test]
+fn a_prompt_goes_on_after_the_chunks_that_were_computed() {
+    let model = model("a_prompt_goes_on", "scout");
+    let survivor = engine(&gpu(), &model, ExpertBudget::Auto);
+    let expected = undisturbed(&survivor, options(sampled(), &[]));
+    let (device, gpu) = mortal_gpu();
+    let engine = engine(&gpu, &model, ExpertBudget::Auto);
+    let mut session = engine.session().expect("a session");
+    let mut generation = session.generate(&ids(&engine), options(sampled(), &[])).expect("a generation");
+    let lost = {
+        let mut first = pin!(generation.next_token());
+        while engine.expert_stats().expect("experts").prefill.tokens < 8 {
+            assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending(), "a prompt of several chunks");
+            std::thread::yield_now();
+        }
+        device.destroy();
+        pollster::block_on(first)
+    };
+    assert!(matches!(lost, Err(Error::DeviceLost(_) | Error::Gpu(_))), "{lost:?}");
+    pollster::block_on(generation.resume_on(&survivor)).expect("the same model");
+    assert_eq!(collect(&mut generation), expected);
 }
 
 #[test]
@@ -121,7 +148,7 @@ fn another_model_is_refused() {
     let mut session = scout.session().expect("a session");
     let mut generation = session.generate(&ids(&scout), options(SamplingOptions::default(), &[])).expect("a generation");
     let first = generation.next().expect("a token").expect("a token");
-    let why = generation.resume_on(&llama).expect_err("another model").to_string();
+    let why = pollster::block_on(generation.resume_on(&llama)).expect_err("another model").to_string();
     assert!(why.contains("the same model"), "{why}");
     let rest = collect(&mut generation);
     let expected = undisturbed(&scout, options(SamplingOptions::default(), &[]));

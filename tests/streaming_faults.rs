@@ -2,8 +2,11 @@
 //! does. Or it takes its time: what is known meanwhile.
 
 mod common;
+#[path = "common/spoken.rs"]
+mod spoken;
 
 use std::ops::Range;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,11 +14,13 @@ use std::task::{Context, Poll, Waker};
 
 use common::{Expected, golden, gpu};
 use moxel::weights::{BoxFuture, FileSource, WeightSource};
-use moxel::{Engine, EngineOptions, Error, ExpertBudget, ExpertOptions, Gpu, GpuOptions, Precision, Session};
+use moxel::{CancelToken, Engine, EngineOptions, Error, ExpertBudget, ExpertOptions, FinishReason, GenerateOptions};
+use moxel::{Gpu, GpuOptions, Precision, Session};
 
 /// A folder whose reads fail, or never end, when they are told to.
 struct Flaky {
     folder: FileSource,
+    is_local: bool,
     held: AtomicBool,
     /// Reads until one fails; `usize::MAX` is never.
     left: AtomicUsize,
@@ -23,7 +28,12 @@ struct Flaky {
 
 impl Flaky {
     fn new(name: &str) -> Arc<Self> {
-        Arc::new(Self { folder: FileSource::new(golden(name)), held: AtomicBool::new(false), left: AtomicUsize::new(usize::MAX) })
+        Self::at(&golden(name), true)
+    }
+
+    fn at(folder: &Path, is_local: bool) -> Arc<Self> {
+        let (folder, left) = (FileSource::new(folder), AtomicUsize::new(usize::MAX));
+        Arc::new(Self { folder, is_local, held: AtomicBool::new(false), left })
     }
 
     fn fail_after(&self, reads: usize) {
@@ -56,7 +66,7 @@ impl WeightSource for Flaky {
     }
 
     fn is_local(&self) -> bool {
-        true
+        self.is_local
     }
 }
 
@@ -219,4 +229,45 @@ fn figures_are_there_while_a_token_waits_for_an_expert() {
     let stall = stats.stall_ms;
     assert!(stall.read > 0.0 && stall.upload > 0.0 && stall.resubmit > 0.0, "{stall:?}");
     assert!(whole.resident_experts().expect("experts").concat().into_iter().all(|there| there));
+}
+
+/// A server that never answers keeps nobody: neither whoever cancels, nor whoever comes after him.
+#[test]
+fn who_waits_for_an_expert_can_leave() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("who_waits_for_an_expert_can_leave");
+    let model = spoken::spoken_model(Path::new(env!("CARGO_MANIFEST_DIR")), "scout", &folder);
+    let source = Flaky::at(&model, false);
+    let engine = open(&gpu(), source.clone(), ExpertBudget::Auto).unwrap();
+    let whole = open(&gpu(), Flaky::at(&model, true), ExpertBudget::Auto).unwrap();
+    let ids = engine.tokenizer().unwrap().encode("A prompt", true).unwrap();
+    let text = |engine: &Engine, cancel: &CancelToken| {
+        let mut session = engine.session().unwrap();
+        let options = GenerateOptions { max_tokens: Some(6), cancel: cancel.clone(), ..GenerateOptions::default() };
+        let mut generation = session.generate(&ids, options).unwrap();
+        let text: Vec<u32> = generation.by_ref().map(|token| token.unwrap().id).collect();
+        (text, generation.finish_reason())
+    };
+    let cancel_when_it_waits = |cancel: &CancelToken| {
+        while engine.fetching().is_none() {
+            std::thread::yield_now();
+        }
+        cancel.cancel();
+    };
+    source.held.store(true, Ordering::SeqCst);
+    let cancel = CancelToken::default();
+    std::thread::scope(|scope| {
+        scope.spawn(|| cancel_when_it_waits(&cancel));
+        assert_eq!(text(&engine, &cancel), (Vec::new(), Some(FinishReason::Cancelled)));
+    });
+    let cancel = CancelToken::default();
+    std::thread::scope(|scope| {
+        scope.spawn(|| cancel_when_it_waits(&cancel));
+        assert!(pollster::block_on(cancel.unless_cancelled(engine.load_experts())).is_none());
+    });
+    assert_eq!(engine.fetching(), None, "nobody waits any more");
+    source.held.store(false, Ordering::SeqCst);
+    assert_eq!(text(&engine, &CancelToken::default()), text(&whole, &CancelToken::default()));
+    while pollster::block_on(engine.load_experts()).unwrap() {}
+    assert!(engine.resident_experts().unwrap().concat().into_iter().all(|there| there));
+    assert_eq!(text(&engine, &CancelToken::default()), text(&whole, &CancelToken::default()));
 }

@@ -77,6 +77,11 @@ impl Answer {
             text.push_str(&token.text);
             token_ids.push(token.id);
         }
+        let rest = generation.take_rest();
+        if show {
+            output::show(&rest)?;
+        }
+        text.push_str(&rest);
         let (prompt_time, after_first) = first.unwrap_or_else(|| (begin.elapsed(), generation.counters()));
         let later_tokens = token_ids.len().saturating_sub(1);
         let later_time = begin.elapsed() - prompt_time;

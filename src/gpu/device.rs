@@ -149,8 +149,12 @@ impl Gpu {
         let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
     }
 
-    /// Fails if the device was lost or reported an error since it was made.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Fails if the device was lost or reported an error since it was made. It goes on failing then, and so does whatever is
+    /// computed on the device: open another one.
+    ///
+    /// # Errors
+    /// What was reported first, or that the device was lost.
+    pub fn check(&self) -> Result<()> {
         match self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone() {
             None => Ok(()),
             Some(Fault::Lost(why)) => Err(Error::DeviceLost(why)),

@@ -8,7 +8,7 @@ mod turns;
 use std::sync::Arc;
 
 use crate::engine::{Engine, Loaded, Precision};
-use crate::gpu::Buffer;
+use crate::gpu::{Buffer, Gpu};
 use crate::kv_cache::KvCache;
 use crate::layers::{RoutingLayout, Scratch};
 use crate::sampler::Sampler;
@@ -89,6 +89,12 @@ impl Session {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// The device that it runs on.
+    #[must_use]
+    pub fn gpu(&self) -> &Arc<Gpu> {
+        &self.engine.gpu
     }
 
     /// Tokens of a prompt that are computed together.
@@ -182,11 +188,11 @@ impl Session {
     ///
     /// # Errors
     /// It is another model, or its GPU has no room for a session.
-    pub(crate) fn moved_to(&self, engine: &Engine) -> Result<Self> {
+    pub(crate) async fn moved_to(&self, engine: &Engine) -> Result<Self> {
         if engine.info() != self.engine.files.info() {
             return Err(Error::Request("a session can only move to an engine of the same model".into()));
         }
-        Ok(Self { counters: self.counters, ..engine.session()? })
+        Ok(Self { counters: self.counters, ..engine.checked_session().await? })
     }
 
     /// Fails where these tokens cannot be appended.

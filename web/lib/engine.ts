@@ -42,8 +42,8 @@ export class WorkerEngine implements Engine {
       return this.#stream<ChatCompletionChunk>(request, signal, {
         first: chunk({ role: "assistant", content: "" }),
         token: (token, text) => chunk({ content: text }, [token]),
-        last: ({ finish_reason, usage }) => ({
-          ...chunk({}), choices: [{ index: 0, delta: {}, finish_reason, token_ids: [] }], usage,
+        last: ({ finish_reason, rest, usage }) => ({
+          ...chunk({}), choices: [{ index: 0, delta: rest === "" ? {} : { content: rest }, finish_reason, token_ids: [] }], usage,
         }),
       });
     }
@@ -58,7 +58,7 @@ export class WorkerEngine implements Engine {
     if (params.stream) {
       return this.#stream<Completion>(request, signal, {
         token: (token, text) => ({ ...head, choices: [{ index: 0, text, finish_reason: null, token_ids: [token] }] }),
-        last: ({ finish_reason, usage }) => ({ ...head, choices: [{ index: 0, text: "", finish_reason, token_ids: [] }], usage }),
+        last: ({ finish_reason, rest, usage }) => ({ ...head, choices: [{ index: 0, text: rest, finish_reason, token_ids: [] }], usage }),
       });
     }
     const { text, token_ids, finish_reason, usage } = await this.#whole(request, signal);
@@ -76,7 +76,7 @@ export class WorkerEngine implements Engine {
       text += piece;
       token_ids.push(token);
     });
-    return { text, token_ids, finish_reason: generated.finish_reason, usage: usageOf(generated) };
+    return { text: text + generated.rest, token_ids, finish_reason: generated.finish_reason, usage: usageOf(generated) };
   }
 
   /** Begins at once, whether somebody iterates or not; errors of the engine are thrown to whoever does. */
@@ -86,7 +86,7 @@ export class WorkerEngine implements Engine {
     make: {
       first?: Chunk;
       token(token: number, text: string): Chunk;
-      last(end: { finish_reason: Generated["finish_reason"]; usage: Usage }): Chunk;
+      last(end: Pick<Generated, "finish_reason" | "rest"> & { usage: Usage }): Chunk;
     },
   ): Stream<Chunk> {
     if (signal?.aborted) throw aborted(signal);
@@ -96,7 +96,7 @@ export class WorkerEngine implements Engine {
     const either = signal === undefined ? left.signal : anyOf(signal, left);
     this.#generate(request, either, (token, text) => stream.push(make.token(token, text))).then(
       (generated) => {
-        stream.push(make.last({ finish_reason: generated.finish_reason, usage: usageOf(generated) }));
+        stream.push(make.last({ ...generated, usage: usageOf(generated) }));
         stream.finish();
       },
       (error: unknown) => stream.fail(error),

@@ -31,6 +31,8 @@ export interface Generated {
   prompt_tokens: number;
   cached_tokens: number;
   completion_tokens: number;
+  /** Text of the tokens that was held back, for what could have become a stop string, when the generation was interrupted. */
+  rest: string;
   prompt_seconds: number;
   completion_seconds: number;
 }

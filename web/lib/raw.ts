@@ -30,7 +30,7 @@ export interface RawEngine {
   generate(
     request: GenerateRequest,
     onToken: (id: number, text: string) => void,
-  ): Promise<{ finish_reason: FinishReason; prompt_tokens: number; cached_tokens: number; completion_tokens: number }>;
+  ): Promise<{ finish_reason: FinishReason; prompt_tokens: number; cached_tokens: number; completion_tokens: number; rest: string }>;
   interrupt(): void;
   logits(ids: Uint32Array): Promise<Logits>;
   tokenize(text: string): Uint32Array;

@@ -71,7 +71,7 @@ impl RawEngine {
         self.continued(&request, &on_token).await.map(|outcome| to_js(&outcome)).map_err(|error| thrown(&error))
     }
 
-    /// Ends the generation after its current token.
+    /// Ends the generation that is being computed, also where it waits for an expert or for a device.
     pub fn interrupt(&self) {
         self.cancel.borrow().cancel();
     }
@@ -79,13 +79,13 @@ impl RawEngine {
     /// `Logits` of the package for these tokens, in a session of its own.
     pub async fn logits(&self, ids: Vec<u32>) -> Result<JsValue, JsValue> {
         let _busy = self.life.work();
-        let result = match self.computed(&ids).await {
-            Err(Error::DeviceLost(why)) => match self.life.recover(&why).await {
-                Ok(_) => self.computed(&ids).await,
-                Err(error) => Err(error),
-            },
-            result => result,
-        };
+        let mut conversation = self.session.lock().await;
+        let mut result = self.computed(&ids, &mut conversation).await;
+        if let Err(lost @ Error::DeviceLost(_)) = &result {
+            self.forget(&mut conversation);
+            self.life.give_up(lost).await;
+            result = self.computed(&ids, &mut conversation).await;
+        }
         result.map_err(|error| thrown(&error))
     }
 
@@ -110,6 +110,7 @@ impl RawEngine {
         let engine = self.life.now();
         let flags = |layers: Vec<Vec<bool>>| layers.iter().map(|layer| layer.iter().map(|&here| here.into()).collect()).collect();
         to_js(&Figures {
+            loaded: engine.is_some(),
             counters: sum(self.earlier.get(), self.counters.get()),
             experts: engine.as_ref().and_then(Engine::expert_stats),
             resident: engine.as_ref().and_then(Engine::resident_experts).map(flags),
@@ -130,8 +131,8 @@ impl RawEngine {
         let mut session = self.session.lock().await;
         let changed = async {
             let budget = budget.parse()?;
-            session.take();
-            self.earlier.set(sum(self.earlier.get(), self.counters.take()));
+            self.forget(&mut session);
+            self.replace_failed(&mut session).await;
             self.life.set_budget(budget).await
         };
         let engine = changed.await.map_err(|error| thrown(&error))?;
@@ -145,13 +146,14 @@ impl RawEngine {
         let mut request: GenerateRequest = from_js(request)?;
         let is_chat = request.is_chat();
         let mut session = self.session.lock().await;
-        let session = match &mut *session {
-            Some(session) => session,
-            none => none.insert(self.life.engine().await?.session()?),
-        };
+        let cancel = CancelToken::default();
+        self.cancel.replace(cancel.clone());
         let ids = request.ids(&self.life.files)?;
-        self.cancel.take();
-        let options = request.options(self.cancel.borrow().clone());
+        let Some(session) = cancel.unless_cancelled(self.prepared(&mut session)).await else {
+            return Ok(Outcome::cancelled(ids.len()));
+        };
+        let session = session?;
+        let options = request.options(cancel.clone());
 
         let cached_tokens = session.keep_common(&ids);
         let fresh = ids.get(cached_tokens..).unwrap_or_default();
@@ -167,23 +169,64 @@ impl RawEngine {
                         .map_err(|_| Error::Request("the function that takes tokens threw an error".into()))?;
                 }
                 Ok(None) => break,
-                Err(Error::DeviceLost(why)) if losses < MOST_LOSSES => {
+                Err(lost @ Error::DeviceLost(_)) if losses < MOST_LOSSES => {
                     losses += 1;
-                    let engine = self.life.recover(&why).await?;
-                    generation.resume_on(&engine)?;
+                    // Cancelled meanwhile, the next turn of this loop is the last.
+                    if let Some(engine) = cancel.unless_cancelled(self.life.recover(&lost)).await {
+                        generation.resume_on(&engine?).await?;
+                    }
                 }
                 Err(error) => return Err(error),
             }
         }
         let finish_reason = generation.finish_reason().unwrap_or(FinishReason::Cancelled);
-        Ok(Outcome { finish_reason, prompt_tokens: ids.len(), cached_tokens, completion_tokens })
+        let rest = generation.take_rest();
+        Ok(Outcome { finish_reason, prompt_tokens: ids.len(), cached_tokens, completion_tokens, rest })
     }
 
-    async fn computed(&self, ids: &[u32]) -> Result<JsValue> {
+    /// The conversation's session, or a new one, on a device that works.
+    async fn prepared<'a>(&self, session: &'a mut Option<Session>) -> Result<&'a mut Session> {
+        self.replace_failed(session).await;
+        match session {
+            Some(session) => Ok(session),
+            none => Ok(none.insert(self.life.engine().await?.checked_session().await?)),
+        }
+    }
+
+    /// Gives up an engine whose device has failed since the last request, and what was computed on one that is gone.
+    async fn replace_failed(&self, session: &mut Option<Session>) {
+        let has_failed = |session: &Session| session.gpu().check().is_err();
+        if self.life.now().is_none() || session.as_ref().is_some_and(has_failed) {
+            self.forget(session);
+        }
+        if let Some(fault) = self.life.fault() {
+            self.life.give_up(&fault).await;
+        }
+    }
+
+    /// Drops a session; its work goes on being counted.
+    fn forget(&self, session: &mut Option<Session>) {
+        if session.take().is_some() {
+            self.earlier.set(sum(self.earlier.get(), self.counters.take()));
+        }
+    }
+
+    async fn computed(&self, ids: &[u32], conversation: &mut Option<Session>) -> Result<JsValue> {
+        self.replace_failed(conversation).await;
         let engine = self.life.engine().await?;
-        let vocab = engine.info().vocab;
-        let mut session = engine.session()?;
-        let mut all = LogitsBuilder::new(ids.len(), vocab);
+        let (vocab, context) = (engine.info().vocab, engine.context());
+        if ids.len() > context {
+            return Err(Error::ContextFull { tokens: ids.len(), context });
+        }
+        let mut session = match engine.checked_session().await {
+            // Loading made sure of room for one session only: that of the conversation can be computed again.
+            Err(Error::Memory(_)) if conversation.is_some() => {
+                self.forget(conversation);
+                engine.checked_session().await?
+            }
+            session => session?,
+        };
+        let mut all = LogitsBuilder::new(ids.len(), vocab)?;
         for some in ids.chunks((LOGIT_BYTES / (4 * vocab).max(1)).max(1)) {
             all.push(session.logits(some).await?);
         }

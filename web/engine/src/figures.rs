@@ -1,7 +1,7 @@
 //! What an engine is and what it has done, with the names of `web/lib/types.ts`.
 
-use js_sys::{Array, Float32Array, Object, Reflect, Uint32Array, WebAssembly};
-use moxel::{Counters, Engine, ExpertStats, FinishReason, Logits, ModelFiles};
+use js_sys::{Array, Float32Array, Function, Object, Reflect, Uint32Array, WebAssembly};
+use moxel::{Counters, Engine, Error, ExpertStats, FinishReason, Logits, ModelFiles, Result};
 use serde::Serialize;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::JsValue;
@@ -89,12 +89,24 @@ pub struct Outcome {
     pub prompt_tokens: usize,
     pub cached_tokens: usize,
     pub completion_tokens: usize,
+    /// Text of the tokens that was held back when the generation was cancelled.
+    pub rest: String,
+}
+
+impl Outcome {
+    /// Of a generation that was cancelled before it began.
+    pub fn cancelled(prompt_tokens: usize) -> Self {
+        let finish_reason = FinishReason::Cancelled;
+        Self { finish_reason, prompt_tokens, cached_tokens: 0, completion_tokens: 0, rest: String::new() }
+    }
 }
 
 /// What of `Stats` the engine knows.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Figures {
+    /// There is an engine: none while a lost device is replaced or another budget takes effect.
+    pub loaded: bool,
     pub counters: Counters,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub experts: Option<ExpertStats>,
@@ -120,9 +132,24 @@ pub struct LogitsBuilder {
 }
 
 impl LogitsBuilder {
-    pub fn new(tokens: usize, vocab: usize) -> Self {
-        let length = u32::try_from(tokens * vocab).unwrap_or(u32::MAX);
-        Self { logits: Float32Array::new_with_length(length), vocab, tokens, filled: 0, routing: Vec::new() }
+    /// Room for the logits of so many tokens.
+    ///
+    /// # Errors
+    /// More than the browser gives.
+    pub fn new(tokens: usize, vocab: usize) -> Result<Self> {
+        let length = tokens as u64 * vocab as u64;
+        let too_many = || {
+            let bytes = 4 * length;
+            Error::Request(format!(
+                "the logits of {tokens} tokens take {bytes} bytes, more than the browser gives; ask for fewer at a time"
+            ))
+        };
+        // The constructor throws where there is no room; called directly, that would end the worker.
+        let made = u32::try_from(length).ok().and_then(|length| {
+            let class = Reflect::get(&js_sys::global(), &"Float32Array".into()).ok()?.dyn_into::<Function>().ok()?;
+            Reflect::construct(&class, &Array::of1(&length.into())).ok()?.dyn_into::<Float32Array>().ok()
+        });
+        Ok(Self { logits: made.ok_or_else(too_many)?, vocab, tokens, filled: 0, routing: Vec::new() })
     }
 
     /// Appends the logits of some tokens.
