@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::chat_template::Message;
 use crate::dims::Dims;
-use crate::experts::{ExpertOptions, ExpertPlan, ExpertStats, Experts, Fetching, Pools, SyncCosts, Trace, allocate};
+use crate::experts::{
+    ExpertBudget, ExpertOptions, ExpertPlan, ExpertStats, Experts, Fetching, Pools, SyncCosts, Trace, allocate,
+};
 use crate::gpu::Gpu;
 use crate::kernels::KernelChoice;
 use crate::kv_cache::KvCache;
@@ -159,8 +161,8 @@ impl Engine {
             },
         )
         .await?;
-        // From far away the first token need not wait for experts that it does not choose.
-        let at_once = plan.holds_all() && checkpoint.is_local();
+        // Unless all were asked for, the first token need not wait for experts from far away that it does not choose.
+        let at_once = plan.holds_all() && (checkpoint.is_local() || options.experts.budget != ExpertBudget::Auto);
         let total_bytes = info.weight_bytes - if at_once { 0 } else { info.expert_bytes };
         let mut read = 0;
         let mut on_read = |read_bytes| {

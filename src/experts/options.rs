@@ -27,7 +27,8 @@ impl Default for ExpertOptions {
 /// GPU memory for routed experts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum ExpertBudget {
-    /// All experts, or as many as the adapter has memory for.
+    /// All experts, or as many as the adapter has memory for. Where the source is not local, they are not loaded with the
+    /// model but when they are chosen, or by [`Engine::load_experts`](crate::Engine::load_experts).
     #[default]
     Auto,
     /// A share of all experts, above 0 and up to 100. Raised to the least that works: k + 1 experts for each MoE layer.

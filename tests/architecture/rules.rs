@@ -208,7 +208,8 @@ pub fn one_name_per_kernel(files: &[Source]) -> Vec<String> {
 pub fn no_panics_on_data(files: &[Source]) -> Vec<String> {
     violations(files, |file| {
         let calls = [".unwrap()", ".expect(", "todo!", "unimplemented!", "panic!(", "dbg!(", "println!(", "process::exit"];
-        let found = calls.iter().find(|call| file.ships() && file.code.contains(**call));
+        let ships = file.ships() || file.path.starts_with("web/engine/src/");
+        let found = calls.iter().find(|call| ships && file.code.contains(**call));
         found.map(|call| format!("calls {call}"))
     })
 }

@@ -17,7 +17,10 @@ export type Tier = "memory" | "disk" | "network" | "file";
 
 export interface LoadOptions {
   model: ModelLocation;
-  /** Default `"auto"`: all experts, or as many as the adapter has memory for. The output is the same at any budget. */
+  /**
+   * Default `"auto"`: all experts, or as many as the adapter has memory for; a model that is not a picked file can be used
+   * before they have all come. `"100%"` loads them with the model. The output is the same at any budget.
+   */
   expertBudget?: ExpertBudget;
   /** Positions that a conversation can hold; default: what the model was trained for, at most 4096. */
   context?: number;

@@ -33,7 +33,7 @@ async function visit(options = {}, script = "") {
     async ([model, options]) => {
       const events = [];
       try {
-        const engine = await Moxel.load({ model, onEvent: (event) => events.push(event), ...options });
+        const engine = await Moxel.load({ model, expertBudget: "100%", onEvent: (event) => events.push(event), ...options });
         // Enough for most experts to be chosen, and so at a quarter of them for many to be read twice.
         const ids = Array.from({ length: 60 }, (_, index) => (index * 37) % 250);
         const { logits } = await engine.logits(ids);
