@@ -55,13 +55,8 @@ async function generate(page, model, options = {}) {
   );
 }
 
-test("a device that is lost in mid-answer is replaced, and the answer is the same", async () => {
-  const calm = await world.page();
-  const undisturbed = await generate(calm, MODEL);
-  await calm.close();
-  assert.equal(undisturbed.ids.length, 40);
-
-  // The application's own devices, caught where the worker asks for them.
+/** A page whose worker keeps the devices that the engine asks for in `self.devices`. */
+async function pageWithDevices() {
   const page = await world.context.newPage();
   await page.route("**/moxel-worker.js", async (route) => {
     const response = await route.fetch();
@@ -70,6 +65,16 @@ test("a device that is lost in mid-answer is replaced, and the answer is the sam
     await route.fulfill({ response, body: catcher + (await response.text()) });
   });
   await page.goto(`${world.site.url}/blank/index.html`);
+  return page;
+}
+
+test("a device that is lost in mid-answer is replaced, and the answer is the same", async () => {
+  const calm = await world.page();
+  const undisturbed = await generate(calm, MODEL);
+  await calm.close();
+  assert.equal(undisturbed.ids.length, 40);
+
+  const page = await pageWithDevices();
   const found = generate(page, MODEL);
   await page.waitForFunction(() => window.seen > 5);
   const lost = await page.workers()[0].evaluate(() => {
@@ -80,6 +85,52 @@ test("a device that is lost in mid-answer is replaced, and the answer is the sam
   const { ids, events, message } = await found;
   assert.deepEqual(ids, undisturbed.ids, message);
   assert.deepEqual(events.map((event) => event.type).filter((type) => type !== "fetching"), ["device-lost", "recovered"]);
+  await page.close();
+});
+
+test("a device that failed while nobody looked is replaced by whatever is asked for next", async () => {
+  const page = await pageWithDevices();
+  await page.evaluate(async (model) => {
+    window.events = [];
+    const onEvent = ({ type }) => type === "fetching" || window.events.push(type);
+    window.engine = await Moxel.load({ model: new URL(model, document.baseURI), cache: false, onEvent });
+    window.answer = async () => {
+      const { choices } = await engine.completions.create({ prompt: [5, 9, 2, 7], max_tokens: 6 });
+      return choices[0].token_ids;
+    };
+  }, MODEL);
+  const expected = await page.evaluate(() => answer());
+  const faults = {
+    // As the lack of memory does, it arrives at the device itself, and stays.
+    error: async () => {
+      const device = self.devices.at(-1);
+      device.createBuffer({ size: 16, usage: 0 });
+      // The browser has told of the error when it tells of what came after it.
+      await device.queue.onSubmittedWorkDone();
+    },
+    loss: async () => {
+      self.devices.at(-1).destroy();
+      await self.devices.at(-1).lost;
+    },
+  };
+  const requests = {
+    answer: () => answer(),
+    logits: async () => (await engine.logits([5, 9, 2])).tokens,
+    setExpertBudget: async () => typeof (await engine.setExpertBudget("50%")),
+  };
+  const results = { answer: expected, logits: 3, setExpertBudget: "string" };
+  for (const [fault, happens] of Object.entries(faults)) {
+    for (const [request, make] of Object.entries(requests)) {
+      const what = `${request} after ${fault}`;
+      const before = await page.workers()[0].evaluate(() => self.devices.length);
+      await page.evaluate(() => void (window.events.length = 0));
+      await page.workers()[0].evaluate(happens);
+      assert.deepEqual(await page.evaluate(make), results[request], what);
+      assert.deepEqual(await page.evaluate(() => answer()), expected, `an answer after ${what}`);
+      assert.equal(await page.workers()[0].evaluate(() => self.devices.length), before + 1, what);
+      assert.deepEqual(await page.evaluate(() => window.events), ["device-lost", "recovered"], what);
+    }
+  }
   await page.close();
 });
 
