@@ -34,6 +34,10 @@ const SKIPPED_COLS: u64 = 24 * 64;
 /// from the reference instead of 1e-6).
 const BYTES_GAIN: f64 = 1.2;
 
+/// How much faster separate kernels must be to be chosen over fused ones. Both round differently, so that a device which is nearly
+/// indifferent should choose alike each time.
+const SEPARATE_GAIN: f64 = 1.1;
+
 /// The fastest kernels for a model on an adapter. `Exact` only chooses among those with f32 activations.
 pub(crate) async fn choose(gpu: &Gpu, info: &ModelInfo, precision: Precision) -> Result<KernelChoice> {
     let Some(dtype) = main_format(info).filter(|_| info.weight_bytes >= SMALLEST_MODEL) else {
@@ -52,7 +56,8 @@ pub(crate) async fn choose(gpu: &Gpu, info: &ModelInfo, precision: Precision) ->
         }
     }
     let separate = bench.time(KernelChoice { fused: false, ..choice }, Work::Gate, Duration::MAX).await?;
-    choice.fused = bench.time(KernelChoice { fused: true, ..choice }, Work::Gate, separate).await? <= separate;
+    let fused = bench.time(KernelChoice { fused: true, ..choice }, Work::Gate, separate).await?;
+    choice.fused = fused <= separate.mul_f64(SEPARATE_GAIN);
     fastest = Duration::MAX;
     for matmul in Matmul::ALL.into_iter().filter(|k| bytes || !k.bytes()) {
         let time = bench
@@ -133,7 +138,7 @@ impl<'a> Bench<'a> {
             y: storage(4 * TOKENS * layout.rows)?,
             activated: storage(4 * layout.rows)?,
             staging: gpu.staging(4)?,
-            matrix: Matrix { layout, parts: vec![Part { first_group: 0, end_group: groups, quants, side }] },
+            matrix: Matrix { layout, parts: vec![Part { first_group: 0, end_group: groups, quants, side }], most_groups: groups },
         })
     }
 

@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use super::ExpertBudget;
 use super::index::ExpertLayer;
-use super::record::{Place, Record};
+use super::record::Record;
+use crate::kernels::BINDING_ALIGNMENT;
+use crate::packing::Layout;
 use crate::{Error, Result};
 
 /// How many of a model's routed experts have a place on the GPU. Its text says it in words.
@@ -30,8 +32,8 @@ pub(crate) struct PoolPlan {
 pub(super) trait Footprint {
     /// Bytes that an expert takes on the GPU.
     fn slot_bytes(&self) -> u64;
-    /// Of these, bytes of the largest array that a kernel binds.
-    fn largest_array(&self) -> u64;
+    /// Of these, bytes of the largest matrix.
+    fn largest_matrix(&self) -> u64;
     /// Whether one slot suits both.
     fn alike(&self, other: &Self) -> bool;
 }
@@ -41,9 +43,8 @@ impl Footprint for Record {
         self.content()
     }
 
-    fn largest_array(&self) -> u64 {
-        let arrays = |place: Place| (place.quants.end - place.quants.start).max(place.side.end - place.side.start);
-        self.places().into_iter().map(arrays).max().unwrap_or(0)
+    fn largest_matrix(&self) -> u64 {
+        self.matrices().map(Layout::bytes).max().unwrap_or(0)
     }
 
     fn alike(&self, other: &Self) -> bool {
@@ -119,9 +120,10 @@ impl ExpertPlan {
                 let by_share = by_share.min(experts_here);
                 (by_share, (layers * floor(experts)).max(by_share))
             };
-            // As many layers as one binding holds; slots that more layers share are used better.
-            let array = record.largest_array();
-            let fits = |layers: usize| slots(layers).1 as u64 * array <= max_binding;
+            // As many layers as one binding holds; slots that more layers share are used better. Both arrays of a matrix are in one
+            // buffer, which may be no larger than a binding.
+            let matrix = record.largest_matrix();
+            let fits = |layers: usize| slots(layers).1 as u64 * matrix + BINDING_ALIGNMENT <= max_binding;
             let equal = layers[first..].iter().take_while(|layer| layer.1 == experts && layer.0.alike(record)).count();
             let count = (1..=equal).take_while(|&count| count == 1 || fits(count)).last().unwrap_or(1);
             let (unraised, slots) = slots(count);
@@ -224,13 +226,13 @@ mod tests {
     #[test]
     fn a_pool_fits_one_binding_where_it_can() {
         let (small, large) = (record(32), record(64));
-        let array = small.places()[0].quants.end;
+        let matrix = small.largest_matrix();
         let layers = [(&small, 8), (&small, 8), (&small, 8), (&large, 8), (&small, 8)];
-        let plan = plan(&layers, 1, 16 * array, ExpertBudget::Auto).unwrap();
+        let plan = plan(&layers, 1, 16 * matrix + BINDING_ALIGNMENT, ExpertBudget::Auto).unwrap();
         let pools: Vec<_> = plan.pools.iter().map(|pool| (pool.layers.clone(), pool.slots)).collect();
         assert_eq!(pools, [(0..2, 16), (2..3, 8), (3..4, 8), (4..5, 8)]);
         // One layer that does not fit is a pool of its own, split over buffers.
-        let plan = super::tests::plan(&layers[..2], 1, array, ExpertBudget::Auto).unwrap();
+        let plan = super::tests::plan(&layers[..2], 1, matrix, ExpertBudget::Auto).unwrap();
         assert_eq!(plan.pools.len(), 2);
     }
 

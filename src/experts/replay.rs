@@ -124,7 +124,7 @@ impl Footprint for TraceLayer {
         self.bytes
     }
 
-    fn largest_array(&self) -> u64 {
+    fn largest_matrix(&self) -> u64 {
         0
     }
 

@@ -6,7 +6,7 @@ use crate::weights::DType;
 use crate::{Error, Result};
 
 /// Alignment of a binding within a buffer: WebGPU's guaranteed `minStorageBufferOffsetAlignment`.
-const BINDING_ALIGNMENT: u64 = 256;
+pub(crate) const BINDING_ALIGNMENT: u64 = 256;
 
 /// A stack of one or more equal matrices (experts) in the packed layout.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub(crate) struct Matrix {
     pub(crate) layout: Layout,
     /// The pieces, in order, which together hold all groups of the stack.
     pub(crate) parts: Vec<Part>,
+    /// Groups that a piece may have on this device.
+    pub(crate) most_groups: usize,
 }
 
 /// A run of groups in one buffer.
@@ -67,7 +69,7 @@ impl Matrix {
             let side = (side_bytes > 0).then(|| buffer.slice(side_at, count * side_bytes));
             Ok(Part { first_group, end_group, quants, side })
         };
-        Ok(Self { layout, parts: (0..groups).step_by(most).map(part).collect::<Result<_>>()? })
+        Ok(Self { layout, parts: (0..groups).step_by(most).map(part).collect::<Result<_>>()?, most_groups: most })
     }
 
     /// Writes bytes of one of the two arrays, from byte `at` of the stack's array on. Both are multiples of 4.

@@ -29,7 +29,7 @@ pub(crate) use combine::combine;
 pub(crate) use embed::embed;
 pub(crate) use gated::{Chosen, can_gate, gated};
 pub(crate) use matmul::{Output, Pairs, expert_matmul, matmul};
-pub(crate) use matrix::{Array, Matrix, Part, is_quantized};
+pub(crate) use matrix::{Array, BINDING_ALIGNMENT, Matrix, Part, is_quantized};
 pub(crate) use moe_group::{GroupSlices, MAX_EXPERTS, max_tiles, moe_group};
 pub(crate) use residual::{can_sum, residual};
 pub(crate) use rms_norm::rms_norm;

@@ -9,9 +9,11 @@ params! {
     rows: u32, blocks: u32, first_row: u32, x_blocks: u32, first_group: u32, end_group: u32, ranks: u32, to_bytes: u32,
 }
 
-/// Whether the kernel can add up what the experts in the stack `w` give, `chosen` of them: no part may wait for another.
-pub(crate) fn can_sum(w: &Matrix, chosen: usize) -> bool {
-    chosen == 1 || w.parts.len() == 1
+/// Whether the kernel can add up what `chosen` of a layer's `experts` give, which lie in the stack `w`: no part may wait for
+/// another. Decided as if all of them were on the GPU, because sums of another kernel round differently and the budget must not
+/// be seen in the output.
+pub(crate) fn can_sum(w: &Matrix, chosen: usize, experts: usize) -> bool {
+    chosen == 1 || experts * w.layout.groups() <= w.most_groups
 }
 
 /// x += W y, or with `chosen` experts (slots [k], k) the sum of their products with their own rows of y; h becomes x times the

@@ -47,9 +47,12 @@ pub(crate) enum RouterInput<'a> {
     Stream(&'a Slice, &'a Norm, &'a Matrix),
 }
 
-/// Whether the kernel can compute logits with `w`.
+/// Rows up to which one workgroup computes logits as well as several would.
+const MOST_ROWS: usize = 32;
+
+/// Whether the kernel should compute logits with `w`.
 pub(crate) fn can_route(w: &Matrix) -> bool {
-    w.parts.len() == 1
+    w.parts.len() == 1 && w.layout.rows <= MOST_ROWS
 }
 
 /// Chooses for `tokens` tokens from the `table` of slots, [layers, experts]. `routing` gets ids, weights and slots, [tokens, k]

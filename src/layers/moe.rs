@@ -70,7 +70,7 @@ impl Moe {
         }
         let activated = Activations { rows: s.inner.clone(), bytes, undivided: None };
         let scored = self.score_input || gate.is_some();
-        let sum = next.filter(|_| p.fuses() && scored).zip(self.down.single().filter(|w| can_sum(w, self.chosen)));
+        let sum = next.filter(|_| p.fuses() && scored).zip(self.down.single().filter(|w| can_sum(w, self.chosen, self.experts)));
         if sum.is_none() {
             let out_of = Pairs { sharing: 1, ..into };
             self.down.record_experts(p, &activated, &out_of, &scratch.parts, hidden.next_multiple_of(32));
@@ -95,7 +95,7 @@ impl Moe {
         let (experts, chosen, score) = (self.experts, self.chosen, self.score);
         let shape = RouterShape { experts, chosen, score, table_at: index * experts, part: layout.stride() };
         let routing = scratch.routing_of(layout, index);
-        if let Some(w) = self.router.single().filter(|w| p.tokens == 1 && can_route(w)) {
+        if let Some(w) = self.router.single().filter(|w| p.fuses() && can_route(w)) {
             router(&mut p.r, &shape, RouterInput::Stream(&p.s.x, &self.norm, w), p.table, &routing, 1);
             return;
         }

@@ -52,8 +52,10 @@ impl Pass<'_> {
     }
 
     /// Whether products do what follows them too.
+    ///
+    /// Not in turns: there, experts' weights are read between two cuts only, and these kernels read them behind the second.
     pub(super) fn fuses(&self) -> bool {
-        self.tokens == 1 && self.choice.fused
+        self.tokens == 1 && self.choice.fused && !self.in_turns
     }
 
     /// What `residual` makes of the only token for the next reader.

@@ -76,5 +76,5 @@ pub(super) fn matrix(layout: Layout, raw: &[u8], cuts: &[usize]) -> Matrix {
         first_group = end_group;
         part
     });
-    Matrix { layout, parts: parts.collect() }
+    Matrix { layout, parts: parts.collect(), most_groups: groups }
 }
