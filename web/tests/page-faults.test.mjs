@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { ChatPage } from "./harness/chat-page.mjs";
-import { cut } from "./harness/faults.mjs";
+import { cut, hold } from "./harness/faults.mjs";
 import { dense } from "./harness/native.mjs";
 import { golden, start } from "./harness/world.mjs";
 
@@ -166,6 +166,8 @@ test("what is no model is refused, and another one can be chosen", async () => {
 test("a load that was cancelled or cut off goes on where it ended", async () => {
   const chat = await ChatPage.open(world);
   const { page } = chat;
+  // However fast the machine is, it is not done before the button is pressed.
+  world.site.fault = hold({ after: 30_000_000 });
   await page.locator('[data-model="smollm2-135m"]').click();
   await page.locator("#load-bytes", { hasText: /^[1-9]\d\.\d MB/ }).waitFor();
   await page.getByRole("button", { name: "Cancel" }).click();

@@ -17,6 +17,19 @@ export function cut({ after }) {
   };
 }
 
+/** Leaves every request for models without an answer once this many bytes of them were sent. */
+export function hold({ after }) {
+  let left = after;
+  return (request, response) => {
+    if (!request.url.startsWith("/models/")) return false;
+    if (left <= 0) return true;
+    limit(response, (bytes) => {
+      left -= bytes;
+    });
+    return false;
+  };
+}
+
 /**
  * Breaks each of the first `times` large answers for models after half of its bytes. Small ones would break before a byte
  * arrives, and then browsers ask again without a word.
