@@ -4,7 +4,7 @@ import { MoxelError } from "./errors.js";
 import { cacheUrl } from "./location.js";
 import { Blocks } from "./tiers/blocks.js";
 import { blockNumber, folderName, MODEL_FILE, parseModel, ROOT, type StoredModel } from "./tiers/layout.js";
-import { findFolder, readText } from "./tiers/opfs.js";
+import { findFolder, isEmpty, readText } from "./tiers/opfs.js";
 import type { CachedModel } from "./types.js";
 
 export interface ModelCache {
@@ -88,9 +88,11 @@ async function describe(folder: FileSystemDirectoryHandle, model: StoredModel): 
     const blocks = new Blocks(file.size, file.blockBytes);
     const stored = await findFolder(folder, file.folder);
     if (stored === undefined) continue;
-    for await (const name of stored.keys()) {
+    for await (const [name, handle] of stored.entries()) {
       const block = blockNumber(name);
-      if (block !== undefined && block < blocks.count) bytes += blocks.lengthOf(block);
+      if (block === undefined || block >= blocks.count) continue;
+      // Of a model that was never whole, some writes may have been cut off.
+      if (model.whole || !(await isEmpty(handle))) bytes += blocks.lengthOf(block);
     }
   }
   const complete = totalBytes > 0 && (model.whole || bytes === totalBytes);

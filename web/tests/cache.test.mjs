@@ -133,6 +133,32 @@ test("a load that was cut off is completed, not begun again", async () => {
   assert.ok(again < size, `${again} of ${size} bytes were fetched after ${sent}`);
 });
 
+test("a block whose writing was cut off counts as missing", async () => {
+  const whole = await visit(GGUF, { cache: false });
+  world.site.fault = cut({ after: Math.round(0.8 * whole.stats.read.network) });
+  await visit(GGUF);
+  world.site.fault = () => false;
+  const page = await world.page();
+  const [before, after] = await page.evaluate(async () => {
+    const [before] = await Moxel.cache.list();
+    // What browsers leave of a file that a worker was writing when it ended.
+    const folders = async (folder) => (await Array.fromAsync(folder.values())).filter(({ kind }) => kind === "directory");
+    let folder = await navigator.storage.getDirectory();
+    while ((await folders(folder)).length > 0) [folder] = await folders(folder);
+    let block = 0;
+    const names = await Array.fromAsync(folder.keys());
+    while (names.includes(`${block}.block`)) block += 1;
+    await folder.getFileHandle(`${block}.block`, { create: true });
+    return [before, (await Moxel.cache.list())[0]];
+  });
+  await page.close();
+  assert.ok(before.bytes > 0 && before.bytes < before.totalBytes, JSON.stringify(before));
+  assert.deepEqual([after.bytes, after.complete], [before.bytes, false]);
+  const completed = await visit(GGUF);
+  assert.deepEqual(completed.logits, whole.logits);
+  assert.deepEqual(completed.events, []);
+});
+
 test("a file that has changed on the server is fetched anew", async () => {
   await visit(GGUF);
   world.site.log.length = 0;

@@ -42,6 +42,8 @@ test("the panel shows the engine and where its bytes came from", async () => {
   const shown = Number.parseFloat(await chat.figure("figure-read", "From the network")) * 1e6;
   assert.ok(Math.abs(shown - network) < 0.02 * network, `the page shows ${shown} bytes, the server sent ${network}`);
   await page.locator(".map-table summary").click();
+  // It is made when the browser tells that it was opened, a moment later.
+  await page.locator("#expert-table tbody tr").nth(14).waitFor();
   const rows = await table();
   assert.equal(rows.length, 15);
   for (const [layer, resident] of rows) assert.equal(resident, "8 of 8", `layer ${layer}`);

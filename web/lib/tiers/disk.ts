@@ -155,7 +155,8 @@ export class ModelFolder {
   async load(folder: string, file: string, block: number, length: number): Promise<Bytes | undefined> {
     const handle = await findFolder(this.#folder, folder);
     const content = handle && (await readFile(handle, blockName(block)));
-    if (content === undefined) return undefined;
+    // It is empty if writing it was cut off, as by a reload of the page.
+    if (content === undefined || content.length === 0) return undefined;
     const bytes = content.subarray(HASH_BYTES);
     if (bytes.length === length) {
       const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));

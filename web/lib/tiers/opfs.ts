@@ -10,7 +10,7 @@ interface SyncFile {
   close(): void;
 }
 
-/** Writes a file so that it has its old content or its new one. */
+/** Writes a file so that it has its old content or its new one; a new one that was cut off is empty. */
 export async function writeFile(folder: FileSystemDirectoryHandle, name: string, parts: Bytes[]): Promise<void> {
   const handle = await folder.getFileHandle(name, { create: true });
   if (typeof handle.createWritable === "function") {
@@ -45,6 +45,15 @@ export async function readFile(folder: FileSystemDirectoryHandle, name: string):
     return new Uint8Array(await (await handle.getFile()).arrayBuffer());
   } catch {
     return undefined;
+  }
+}
+
+/** Whether a file holds nothing, or is gone. */
+export async function isEmpty(handle: FileSystemHandle): Promise<boolean> {
+  try {
+    return (await (handle as FileSystemFileHandle).getFile()).size === 0;
+  } catch {
+    return true;
   }
 }
 
