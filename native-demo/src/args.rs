@@ -7,6 +7,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use moxel::sampler::SamplingOptions;
 use moxel::{AdapterSelector, CancelToken, EvictionPolicy, ExpertBudget, ExpertOptions, GenerateOptions, PackWeights, SyncMode};
 
+use crate::bench::BenchArgs;
+
 /// Runs language models on any GPU through WebGPU: dense ones and mixtures of experts.
 #[derive(Parser)]
 #[command(name = "moxel", version, max_term_width = 100)]
@@ -132,7 +134,7 @@ pub enum Command {
     Logits(LogitsArgs),
     /// Rewrite a model so that every expert is one contiguous record, quantising it if asked to
     Pack(PackArgs),
-    /// Measure the speed of prompt processing and of generation
+    /// Measure the speed of prompt processing and of generation, and compare it
     Bench(BenchArgs),
     /// Make the demo model, a mixture of experts carved from SmolLM2-135M-Instruct, as a packed model in 4 bits
     DemoModel(DemoModelArgs),
@@ -289,24 +291,6 @@ impl From<Weights> for PackWeights {
 }
 
 #[derive(Args)]
-pub struct BenchArgs {
-    /// A Hugging Face directory or a GGUF file, or the URL of one
-    pub model: PathBuf,
-    /// Tokens of the prompt; 0 leaves the test out
-    #[arg(short = 'p', value_name = "N", default_value_t = 512)]
-    pub prompt: usize,
-    /// Tokens to generate; 0 leaves the test out
-    #[arg(short = 'n', value_name = "N", default_value_t = 128)]
-    pub generate: usize,
-    /// Runs of each test, after one that does not count
-    #[arg(short = 'r', value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
-    pub repetitions: u32,
-    /// The form of the result
-    #[arg(long, value_enum, default_value_t = Table::Md)]
-    pub output: Table,
-}
-
-#[derive(Args)]
 pub struct DemoModelArgs {
     /// SmolLM2-135M-Instruct in Q4_1, as native-demo/get-model.sh fetches it
     #[arg(long, value_name = "FILE", default_value = "models/SmolLM2-135M-Instruct.Q4_1.gguf")]
@@ -363,16 +347,6 @@ fn share(text: &str) -> Result<f64, String> {
         Ok(share) if share > 0.0 && share <= 100.0 => Ok(share),
         _ => Err("give percentages above 0 and up to 100".into()),
     }
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub enum Table {
-    /// A Markdown table
-    Md,
-    /// A list of objects with test, tokens_per_second, stddev, adapter, backend, ...
-    Json,
-    /// Comma-separated values with a header line
-    Csv,
 }
 
 impl Common {

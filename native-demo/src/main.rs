@@ -2,6 +2,7 @@
 
 mod answer;
 mod args;
+mod bench;
 mod chart;
 mod commands;
 mod demo_model;
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
         Command::Chat(args) => commands::chat::run(&common, args),
         Command::Logits(args) => commands::logits::run(&common, &args),
         Command::Pack(args) => commands::pack::run(&common, &args),
-        Command::Bench(args) => commands::bench::run(&common, &args),
+        Command::Bench(args) => bench::run(&common, &args),
         Command::DemoModel(args) => commands::demo_model::run(&args),
         Command::Synth(args) => commands::synth::run(&args),
         Command::Replay(args) => commands::replay::run(&args),

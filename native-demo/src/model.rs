@@ -1,9 +1,10 @@
 //! Opening the adapter and loading the model, with a progress bar.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moxel::{Engine, EngineOptions, Gpu, GpuOptions, LoadProgress, Precision};
+use moxel::{AdapterSelector, Engine, EngineOptions, Gpu, GpuOptions, LoadProgress, ModelFiles, Precision};
 
 use crate::args::Common;
 use crate::location;
@@ -33,19 +34,36 @@ pub fn options(common: &Common, precision: Precision) -> EngineOptions {
 /// As [`load`], with the engine's own options.
 pub fn load_with(common: &Common, path: &Path, options: &EngineOptions) -> moxel::Result<LoadedModel> {
     let begin = Instant::now();
+    let files = open_files(common, path)?;
+    let engine = load_files(&open_gpu(common.selector())?, &files, options)?;
+    Ok(LoadedModel { engine, load_time: begin.elapsed() })
+}
+
+/// Opens the model at a path or URL; no tensor is read yet.
+pub fn open_files(common: &Common, path: &Path) -> moxel::Result<Arc<ModelFiles>> {
     let (source, entry) = location::open(common, path)?;
-    let gpu = pollster::block_on(Gpu::new(&GpuOptions { adapter: common.selector(), ..GpuOptions::default() }))?;
+    pollster::block_on(ModelFiles::open(source, &entry))
+}
+
+/// Opens an adapter and says which.
+pub fn open_gpu(adapter: AdapterSelector) -> moxel::Result<Arc<Gpu>> {
+    let gpu = Gpu::open(&GpuOptions { adapter, ..GpuOptions::default() })?;
     eprintln!("adapter: {}", gpu.description());
+    Ok(gpu)
+}
+
+/// Brings a model's weights to an adapter and says how many experts have a place there.
+pub fn load_files(gpu: &Arc<Gpu>, files: &Arc<ModelFiles>, options: &EngineOptions) -> moxel::Result<Engine> {
     let bar = bytes_bar("loading");
     let mut on_progress = |LoadProgress { read_bytes, total_bytes, .. }| {
         bar.set_length(total_bytes);
         bar.set_position(read_bytes);
     };
-    let engine = pollster::block_on(Engine::load(&gpu, source, &entry, options, &mut on_progress));
+    let engine = pollster::block_on(Engine::from_files(gpu, files, options, &mut on_progress));
     bar.finish_and_clear();
     let engine = engine?;
     if let Some(plan) = engine.expert_plan() {
         eprintln!("experts: {plan}");
     }
-    Ok(LoadedModel { engine, load_time: begin.elapsed() })
+    Ok(engine)
 }

@@ -161,23 +161,6 @@ fn chat_takes_messages_from_a_pipe() {
 }
 
 #[test]
-fn bench_reports_mean_and_deviation() {
-    let run = |output| moxel(&["bench", &golden("scout"), "-p", "8", "-n", "4", "-r", "2", "--output", output]).ok();
-    let rows = run("json").json();
-    let rows = rows.as_array().expect("rows");
-    assert_eq!(rows.iter().map(|row| row["test"].as_str()).collect::<Vec<_>>(), [Some("pp8"), Some("tg4")]);
-    for row in rows {
-        assert!(row["tokens_per_second"].as_f64() > Some(0.0) && row["stddev"].as_f64() >= Some(0.0));
-        assert!(row["adapter"].is_string() && row["backend"].is_string());
-        assert_eq!(row["samples"].as_array().map(Vec::len), Some(2));
-    }
-    let csv = run("csv").stdout;
-    assert!(csv.starts_with("model,") && csv.lines().count() == 3, "{csv}");
-    let table = run("md").stdout;
-    assert!(table.contains("| pp8 |") && table.contains("| tg4 |") && table.contains(" ± "), "{table}");
-}
-
-#[test]
 fn bad_requests_are_one_sentence() {
     let model = spoken("bad_requests_are_one_sentence", "scout");
     let bad_ids = folder("bad_requests_ids").join("ids.txt");
@@ -202,7 +185,6 @@ fn bad_requests_are_one_sentence() {
         (&["logits", &silent, "--tokens-file", &bad_ids, "--out", "x.safetensors"], "\"three\" is not a token id"),
         (&["logits", &silent, "--tokens-file", "no/such/file", "--out", "x.safetensors"], "no/such/file"),
         (&["logits", &silent, "--tokens", "1", "--out", &out], "no/such/folder"),
-        (&["bench", &silent, "-p", "1000"], "1000"),
     ];
     for (arguments, word) in cases {
         let run = moxel(arguments);
@@ -234,8 +216,6 @@ fn wrong_usage_has_status_2() {
         &["logits", "model", "--out", "x"],
         &["logits", "model", "--tokens", "1", "--tokens-file", "x", "--out", "x"],
         &["logits", "model", "--tokens", "1,b", "--out", "x"],
-        &["bench", "model", "-r", "0"],
-        &["bench", "model", "-p", "0", "-n", "0"],
     ];
     for arguments in cases {
         let run = moxel(arguments);

@@ -1,7 +1,6 @@
 //! One file per command.
 
 pub mod adapters;
-pub mod bench;
 pub mod chat;
 pub mod demo_model;
 pub mod generate;

@@ -1,0 +1,89 @@
+//! Timing the tests of a plan on a loaded model.
+
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+use moxel::sampler::{Sampler, SamplingOptions};
+use moxel::{Counters, Engine, Session};
+
+use super::plan::{Kind, Test};
+
+/// What a test came to.
+pub struct Measured {
+    pub test: Test,
+    /// Tokens per second of each run.
+    pub samples: Vec<f64>,
+    /// Work of all timed runs.
+    pub work: Counters,
+}
+
+impl Measured {
+    /// Tokens of all timed runs.
+    pub fn tokens(&self) -> usize {
+        self.samples.len() * self.test.count
+    }
+}
+
+/// Measures every test `runs` times, after a run that does not count: it compiles pipelines and fills caches.
+///
+/// # Errors
+/// A test that does not fit into the context, or a failing GPU.
+pub fn all(engine: &Engine, tests: &[Test], runs: u32) -> moxel::Result<Vec<Measured>> {
+    let mut session = engine.session()?;
+    let positions = tests.iter().map(Test::positions).max().unwrap_or(0);
+    let tokens = some_tokens(positions, engine.info().vocab);
+    tests.iter().map(|&test| one(&mut session, &tokens, test, runs)).collect()
+}
+
+/// Token ids spread over the vocabulary: what they say does not matter for the speed, the rows that they touch might.
+fn some_tokens(count: usize, vocab: usize) -> Vec<u32> {
+    (0..count).map(|i| ((i * 7919 + 1) % vocab) as u32).collect()
+}
+
+/// A position has the same token in every test, so that what one has left in the context serves the next as its depth.
+fn one(session: &mut Session, tokens: &[u32], test: Test, runs: u32) -> moxel::Result<Measured> {
+    let mut sampler = Sampler::new(SamplingOptions::default())?;
+    session.rewind(test.depth);
+    pollster::block_on(session.prefill(&tokens[session.tokens().len()..test.depth]))?;
+    let timed = &tokens[test.depth..test.positions()];
+    let chunk = if test.kind == Kind::Prompt { test.count } else { 1 };
+    let bar = ProgressBar::new(u64::from(runs) + 1).with_message(test.to_string());
+    let mut samples = Vec::new();
+    let mut before = session.counters();
+    for run in 0..=runs {
+        if run == 1 {
+            before = session.counters();
+        }
+        session.rewind(test.depth);
+        let begin = Instant::now();
+        // The tokens are fixed; each time the next one is computed as in a real generation.
+        for part in timed.chunks(chunk) {
+            pollster::block_on(session.next(part, &mut sampler))?;
+        }
+        if run > 0 {
+            samples.push(test.count as f64 / begin.elapsed().as_secs_f64());
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(Measured { test, samples, work: difference(session.counters(), before) })
+}
+
+fn difference(after: Counters, before: Counters) -> Counters {
+    Counters {
+        dispatches: after.dispatches - before.dispatches,
+        submits: after.submits - before.submits,
+        readbacks: after.readbacks - before.readbacks,
+        weight_bytes: after.weight_bytes - before.weight_bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::some_tokens;
+
+    #[test]
+    fn tokens_lie_in_the_vocabulary() {
+        assert!(some_tokens(1000, 97).iter().all(|&id| id < 97));
+    }
+}

@@ -1,0 +1,94 @@
+//! `moxel bench`: speed of prompt processing (pp) and of generation (tg), measured as llama-bench does.
+
+mod args;
+mod compare;
+mod date;
+mod measure;
+mod plan;
+mod row;
+mod table;
+
+use std::path::Path;
+
+use moxel::{AdapterDescription, AdapterSelector, EngineOptions, Gpu, GpuOptions, Precision};
+
+pub use args::BenchArgs;
+use args::Form;
+use compare::EarlierRun;
+use plan::Test;
+use row::{Circumstances, Row};
+
+use crate::args::{Common, usage_error};
+use crate::{model, output};
+
+pub fn run(common: &Common, args: &BenchArgs) -> anyhow::Result<()> {
+    let tests = args.tests();
+    if tests.is_empty() {
+        usage_error("-p 0 and -n 0 leave nothing to measure");
+    }
+    let earlier = args.compare.as_deref().map(EarlierRun::read).transpose()?;
+    let adapters = adapters(common, args)?;
+    let with = Circumstances { precision: common.precision_or(Precision::Fast), date: date::now() };
+    let mut rows = Vec::new();
+    let mut failure = None;
+    for (selector, adapter) in &adapters {
+        for model in &args.models {
+            match measure(common, args, selector, model, &tests, &with) {
+                Ok(measured) => rows.extend(measured),
+                Err(error) => {
+                    rows.push(Row::failed(adapter, &model.display().to_string(), &error, &with));
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+    }
+    // What fails is a row beside others; alone it is an error.
+    if let Some(error) = failure.filter(|_| rows.iter().all(|row| matches!(row, Row::Failed(_)))) {
+        return Err(error);
+    }
+    let notes = earlier.map(|earlier| earlier.compare(&mut rows)).unwrap_or_default();
+    show(args.output, &rows, &notes)
+}
+
+/// The adapters to measure on, each with how to select it.
+fn adapters(common: &Common, args: &BenchArgs) -> anyhow::Result<Vec<(AdapterSelector, AdapterDescription)>> {
+    if args.all_adapters {
+        let found = pollster::block_on(moxel::adapters());
+        anyhow::ensure!(!found.is_empty(), "no GPU adapter found; `moxel adapters` says what to do");
+        return Ok(found.into_iter().map(|adapter| (AdapterSelector::Index(adapter.index), adapter)).collect());
+    }
+    let selector = common.selector();
+    let gpu = Gpu::open(&GpuOptions { adapter: selector.clone(), ..GpuOptions::default() })?;
+    Ok(vec![(selector, gpu.description().clone())])
+}
+
+/// All tests of one model on one adapter.
+fn measure(
+    common: &Common,
+    args: &BenchArgs,
+    adapter: &AdapterSelector,
+    path: &Path,
+    tests: &[Test],
+    with: &Circumstances,
+) -> anyhow::Result<Vec<Row>> {
+    let gpu = model::open_gpu(adapter.clone())?;
+    let files = model::open_files(common, path)?;
+    let positions = tests.iter().map(Test::positions).max();
+    let context = common.context.or(positions);
+    let options = EngineOptions { context, ..model::options(common, Precision::Fast) };
+    let engine = model::load_files(&gpu, &files, &options)?;
+    let measured = measure::all(&engine, tests, args.repetitions)?;
+    let filename = path.display().to_string();
+    Ok(measured.into_iter().map(|measured| Row::measured(&engine, &filename, measured, with)).collect())
+}
+
+fn show(form: Form, rows: &[Row], notes: &[String]) -> anyhow::Result<()> {
+    if !matches!(form, Form::Md) {
+        notes.iter().for_each(|note| eprintln!("{note}"));
+    }
+    match form {
+        Form::Json => output::show_json(&rows),
+        Form::Md => Ok(output::show(&table::markdown(rows, notes))?),
+        Form::Csv => Ok(output::show(&table::csv(rows)?)?),
+    }
+}

@@ -1,0 +1,160 @@
+//! What a benchmark says: a row for each test, or for what could not be measured.
+
+use moxel::{AdapterDescription, Engine};
+use serde::Serialize;
+
+use super::measure::Measured;
+use super::plan::Kind;
+
+/// A row of the result.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Row {
+    Measured(Box<TestRow>),
+    Failed(Failure),
+}
+
+/// One test's result. Scripts rely on the names; those of llama-bench are the same where they mean the same.
+#[derive(Serialize)]
+pub struct TestRow {
+    pub model: String,
+    pub model_size: u64,
+    pub model_n_params: u64,
+    pub backend: String,
+    pub adapter: String,
+    /// `pp` or `tg`, the number of tokens, and the depth if there is one.
+    pub test: String,
+    pub tokens_per_second: f64,
+    pub stddev: f64,
+    /// Tokens per second of each run.
+    pub samples: Vec<f64>,
+    /// The path or URL of the model.
+    pub model_filename: String,
+    pub n_prompt: usize,
+    pub n_gen: usize,
+    pub n_depth: usize,
+    /// `exact` or `fast`.
+    pub precision: String,
+    /// Routed experts on the GPU, where a model has any.
+    pub experts: Option<String>,
+    /// The matrix kernels that were chosen by measuring.
+    pub kernels: String,
+    pub dispatches_per_token: f64,
+    pub submits_per_token: f64,
+    pub readbacks_per_token: f64,
+    pub weight_bytes_per_token: f64,
+    pub driver: String,
+    pub driver_info: String,
+    pub tier: String,
+    /// Moxel's.
+    pub version: &'static str,
+    /// When the benchmark began, in UTC.
+    pub date: String,
+    #[serde(flatten)]
+    pub earlier: Option<Earlier>,
+}
+
+/// The same test in an earlier run.
+#[derive(Clone, Copy, Serialize)]
+pub struct Earlier {
+    pub earlier_tokens_per_second: f64,
+    /// How many times as fast it is now.
+    pub ratio: f64,
+}
+
+/// What could not be measured, and why.
+#[derive(Serialize)]
+pub struct Failure {
+    pub model_filename: String,
+    pub backend: String,
+    pub adapter: String,
+    pub driver: String,
+    pub driver_info: String,
+    pub tier: String,
+    pub version: &'static str,
+    pub date: String,
+    pub error: String,
+}
+
+/// What the rows of one benchmark have in common.
+pub struct Circumstances {
+    pub precision: moxel::Precision,
+    pub date: String,
+}
+
+/// Moxel's version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+impl Row {
+    pub fn measured(engine: &Engine, filename: &str, measured: Measured, with: &Circumstances) -> Self {
+        let (info, adapter) = (engine.info(), engine.gpu().description());
+        let widest = info.formats.iter().max_by_key(|(_, elements)| **elements).map(|(name, _)| name.as_str());
+        let (tokens_per_second, stddev) = mean_and_deviation(&measured.samples);
+        let (test, work, tokens) = (measured.test, measured.work, measured.tokens() as f64);
+        let per_token = |count: u64| count as f64 / tokens;
+        let [n_prompt, n_gen] = [Kind::Prompt, Kind::Generation].map(|kind| if test.kind == kind { test.count } else { 0 });
+        Self::Measured(Box::new(TestRow {
+            model: format!("{} {}", info.architecture, widest.unwrap_or_default()),
+            model_size: info.weight_bytes,
+            model_n_params: info.parameters,
+            backend: adapter.backend.clone(),
+            adapter: adapter.name.clone(),
+            test: test.to_string(),
+            tokens_per_second,
+            stddev,
+            samples: measured.samples,
+            model_filename: filename.to_owned(),
+            n_prompt,
+            n_gen,
+            n_depth: test.depth,
+            precision: format!("{:?}", with.precision).to_lowercase(),
+            experts: engine.expert_plan().map(ToString::to_string),
+            kernels: engine.kernels(),
+            dispatches_per_token: per_token(work.dispatches),
+            submits_per_token: per_token(work.submits),
+            readbacks_per_token: per_token(work.readbacks),
+            weight_bytes_per_token: per_token(work.weight_bytes),
+            driver: adapter.driver.clone(),
+            driver_info: adapter.driver_info.clone(),
+            tier: adapter.tier.clone(),
+            version: VERSION,
+            date: with.date.clone(),
+            earlier: None,
+        }))
+    }
+
+    pub fn failed(adapter: &AdapterDescription, filename: &str, error: &anyhow::Error, with: &Circumstances) -> Self {
+        Self::Failed(Failure {
+            model_filename: filename.to_owned(),
+            backend: adapter.backend.clone(),
+            adapter: adapter.name.clone(),
+            driver: adapter.driver.clone(),
+            driver_info: adapter.driver_info.clone(),
+            tier: adapter.tier.clone(),
+            version: VERSION,
+            date: with.date.clone(),
+            error: format!("{error:#}"),
+        })
+    }
+}
+
+/// The mean and the standard deviation of a sample; the latter is 0 for a single value.
+fn mean_and_deviation(samples: &[f64]) -> (f64, f64) {
+    let count = samples.len() as f64;
+    let mean = samples.iter().sum::<f64>() / count;
+    let squares: f64 = samples.iter().map(|value| (value - mean).powi(2)).sum();
+    (mean, if samples.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mean_and_deviation;
+
+    #[test]
+    fn deviation_is_that_of_a_sample() {
+        assert_eq!(mean_and_deviation(&[3.0]), (3.0, 0.0));
+        let (mean, deviation) = mean_and_deviation(&[1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(mean, 2.5);
+        assert!((deviation - (5.0f64 / 3.0).sqrt()).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,121 @@
+//! Rows as a Markdown table and as comma-separated values.
+
+use serde_json::Value;
+
+use super::row::{Row, TestRow};
+use crate::output;
+
+/// Columns of the comma-separated form: all names of all rows but the single runs. New ones are added behind.
+const COLUMNS: [&str; 27] = [
+    "model",
+    "model_size",
+    "model_n_params",
+    "backend",
+    "adapter",
+    "test",
+    "tokens_per_second",
+    "stddev",
+    "model_filename",
+    "n_prompt",
+    "n_gen",
+    "n_depth",
+    "precision",
+    "experts",
+    "kernels",
+    "dispatches_per_token",
+    "submits_per_token",
+    "readbacks_per_token",
+    "weight_bytes_per_token",
+    "driver",
+    "driver_info",
+    "tier",
+    "version",
+    "date",
+    "earlier_tokens_per_second",
+    "ratio",
+    "error",
+];
+
+/// A table for people, and below it what does not change from row to row; `notes` are sentences to add.
+pub fn markdown(rows: &[Row], notes: &[String]) -> String {
+    let compared = rows.iter().any(|row| matches!(row, Row::Measured(row) if row.earlier.is_some()));
+    let (more_titles, more_rules) = if compared { (" earlier | ratio |", "---:|---:|") } else { ("", "") };
+    let mut text = format!(
+        "| model | size | params | backend | adapter | test | tokens/s |{more_titles}\n\
+         |---|---:|---:|---|---|---:|---:|{more_rules}\n"
+    );
+    let mut about = Vec::new();
+    for row in rows {
+        match row {
+            Row::Measured(row) => {
+                text += &markdown_row(row, compared);
+                push_new(&mut about, format!("{} on {} ({}): {}", row.model_filename, row.adapter, row.driver_info, row.kernels));
+            }
+            Row::Failed(row) => {
+                let empty = if compared { " | |" } else { "" };
+                text += &format!("| {} | | | {} | {} | failed | |{empty}\n", row.model_filename, row.backend, row.adapter);
+                push_new(&mut about, format!("{} on {}: {}", row.model_filename, row.adapter, row.error));
+            }
+        }
+    }
+    about.iter().chain(notes).for_each(|line| text += &format!("\n{line}\n"));
+    text
+}
+
+fn markdown_row(row: &TestRow, compared: bool) -> String {
+    let mut text = format!(
+        "| {} | {} | {} | {} | {} | {} | {:.2} ± {:.2} |",
+        row.model,
+        output::bytes(row.model_size),
+        output::count(row.model_n_params),
+        row.backend,
+        row.adapter,
+        row.test,
+        row.tokens_per_second,
+        row.stddev
+    );
+    if compared {
+        text += &row
+            .earlier
+            .map_or(" | |".to_owned(), |earlier| format!(" {:.2} | {:.2} x |", earlier.earlier_tokens_per_second, earlier.ratio));
+    }
+    text + "\n"
+}
+
+fn push_new(lines: &mut Vec<String>, line: String) {
+    if !lines.contains(&line) {
+        lines.push(line);
+    }
+}
+
+/// A header line and a line for each row; what a row has not is empty.
+pub fn csv(rows: &[Row]) -> anyhow::Result<String> {
+    let mut text = COLUMNS.join(",") + "\n";
+    for row in rows {
+        let row = serde_json::to_value(row)?;
+        let cells: Vec<_> = COLUMNS.iter().map(|column| cell(&row[column])).collect();
+        text += &(cells.join(",") + "\n");
+    }
+    Ok(text)
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        // Adapters' names may have commas.
+        Value::String(text) => format!("\"{}\"", text.replace('"', "\"\"")),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cell;
+
+    #[test]
+    fn fields_are_quoted() {
+        let name = "llvmpipe (LLVM 19, \"256\" bits)".into();
+        assert_eq!(cell(&name), "\"llvmpipe (LLVM 19, \"\"256\"\" bits)\"");
+        assert_eq!((cell(&1.5.into()), cell(&serde_json::Value::Null)), ("1.5".to_owned(), String::new()));
+    }
+}

@@ -1,0 +1,141 @@
+//! `moxel bench` of the built program: names, keys and forms that scripts rely on, and comparisons with earlier runs.
+
+mod common;
+
+use common::{Run, folder, golden, moxel};
+use serde_json::{Value, json};
+
+fn bench(options: &[&str]) -> Run {
+    moxel(&[&["bench", &golden("scout"), "-r", "2"], options].concat())
+}
+
+fn rows(options: &[&str]) -> Vec<Value> {
+    let rows = bench(&[options, &["-o", "json"]].concat()).json();
+    rows.as_array().expect("rows").clone()
+}
+
+#[test]
+fn rows_have_mean_and_deviation() {
+    let rows = rows(&["-p", "8", "-n", "4"]);
+    assert_eq!(rows.iter().map(|row| row["test"].as_str()).collect::<Vec<_>>(), [Some("pp8"), Some("tg4")]);
+    for row in &rows {
+        assert!(row["tokens_per_second"].as_f64() > Some(0.0) && row["stddev"].as_f64() >= Some(0.0));
+        for key in ["model", "model_filename", "adapter", "backend", "driver", "version", "kernels", "precision", "experts"] {
+            assert!(row[key].is_string(), "{key}: {row}");
+        }
+        assert_eq!(row["samples"].as_array().map(Vec::len), Some(2));
+        let date = row["date"].as_str().expect("a date");
+        assert!(date.starts_with("20") && date.ends_with('Z') && date.len() == 20, "{date}");
+    }
+    // Counts, which are the same on every machine: a token is one submission and one read-back, so is a prompt that is one chunk.
+    let counts = |row: &Value| ["submits_per_token", "readbacks_per_token"].map(|key| row[key].as_f64());
+    assert_eq!(counts(&rows[0]), [Some(1.0 / 8.0); 2]);
+    assert_eq!(counts(&rows[1]), [Some(1.0); 2]);
+    assert!(rows[1]["weight_bytes_per_token"].as_f64() > rows[0]["weight_bytes_per_token"].as_f64());
+    assert!(rows[1]["dispatches_per_token"].as_f64() > Some(5.0));
+}
+
+#[test]
+fn several_lengths_and_depths_are_measured() {
+    let rows = rows(&["-p", "4,8", "-n", "0,2", "-d", "0,16"]);
+    let tests: Vec<_> = rows.iter().map(|row| row["test"].as_str().expect("a test")).collect();
+    assert_eq!(tests, ["pp4", "pp8", "tg2", "pp4 @ d16", "pp8 @ d16", "tg2 @ d16"]);
+    let sizes: Vec<_> = rows.iter().map(|row| ["n_prompt", "n_gen", "n_depth"].map(|key| row[key].as_u64())).collect();
+    assert_eq!(sizes[1], [Some(8), Some(0), Some(0)]);
+    assert_eq!(sizes[5], [Some(0), Some(2), Some(16)]);
+}
+
+#[test]
+fn tables_have_every_row() {
+    let csv = bench(&["-p", "8", "-n", "4", "-o", "csv"]).ok().stdout;
+    assert!(csv.starts_with("model,model_size,model_n_params,backend,adapter,test,tokens_per_second,stddev,"), "{csv}");
+    assert_eq!(csv.lines().count(), 3, "{csv}");
+    let header: Vec<_> = csv.lines().next().expect("a header").split(',').collect();
+    for row in rows(&["-p", "8", "-n", "0"]) {
+        for key in row.as_object().expect("an object").keys().filter(|key| *key != "samples") {
+            assert!(header.contains(&key.as_str()), "{key} is missing in {header:?}");
+        }
+    }
+    let table = bench(&["-p", "8", "-n", "4", "--output", "md"]).ok().stdout;
+    assert!(table.contains("| pp8 |") && table.contains("| tg4 |") && table.contains(" ± "), "{table}");
+    assert!(table.contains("matvec: ") && !table.contains("ratio"), "{table}");
+}
+
+#[test]
+fn an_earlier_run_is_compared() {
+    let file = folder("an_earlier_run_is_compared").join("earlier.json");
+    let path = file.display().to_string();
+    let mut earlier = rows(&["-p", "8", "-n", "4"]);
+    // Half as fast, one test that is not there now, one that failed, and a model of another size.
+    earlier[0]["tokens_per_second"] = json!(earlier[0]["tokens_per_second"].as_f64().expect("a speed") / 2.0);
+    let mut other = earlier[1].clone();
+    earlier[1]["model_size"] = json!(1);
+    other["test"] = json!("tg99");
+    earlier.extend([other, json!({ "adapter": "Voodoo 2", "error": "no such luck" })]);
+    let before = earlier[0]["tokens_per_second"].as_f64().expect("a speed");
+    std::fs::write(&file, Value::from(earlier).to_string()).expect("a file");
+
+    let run = bench(&["-p", "8", "-n", "4", "--compare", &path, "-o", "json"]);
+    let (notes, compared) = (run.stderr.clone(), run.json());
+    assert_eq!(compared[0]["earlier_tokens_per_second"].as_f64(), Some(before));
+    let ratio = compared[0]["tokens_per_second"].as_f64().expect("a speed") / before;
+    assert!(compared[0]["ratio"].as_f64().is_some_and(|found| (found / ratio - 1.0).abs() < 1e-9), "{compared}");
+    assert!(compared[1]["ratio"].is_null(), "another model's speed was taken: {compared}");
+    for note in ["has no tg4 of", "tg99 of", "tg4 of"] {
+        assert!(notes.lines().any(|line| line.contains(note)), "{note}: {notes}");
+    }
+    assert!(!notes.contains("Voodoo"), "{notes}");
+
+    let table = bench(&["-p", "8", "-n", "4", "--compare", &path]).ok().stdout;
+    assert!(table.contains("| earlier | ratio |") && table.contains(" x |") && table.contains("tg99 of"), "{table}");
+}
+
+#[test]
+fn what_fails_is_a_row_beside_others_and_an_error_alone() {
+    let missing = moxel(&["bench", "no/such/model", "-p", "4"]);
+    assert!(missing.status == 1 && missing.stderr.contains("no/such/model") && missing.stdout.is_empty(), "{}", missing.stderr);
+
+    let options = ["-p", "4", "-n", "0", "-r", "1"];
+    let both = ["bench", "no/such/model", &golden("scout")];
+    let found = moxel(&[&both[..], &options, &["-o", "json"]].concat()).json();
+    assert!(found[0]["error"].as_str().is_some_and(|why| why.contains("no/such/model")), "{found}");
+    assert_eq!((&found[0]["adapter"], &found[1]["test"]), (&found[1]["adapter"], &json!("pp4")));
+    let table = moxel(&[&both[..], &options].concat()).ok().stdout;
+    assert!(table.contains("| failed |") && table.contains("| pp4 |"), "{table}");
+    let csv = moxel(&[&both[..], &options, &["-o", "csv"]].concat()).ok().stdout;
+    assert!(csv.lines().count() == 3 && csv.contains("\"no/such/model\""), "{csv}");
+
+    let adapters = moxel(&["adapters", "--json"]).json();
+    let all = moxel(&[&["bench", &golden("scout"), "--all-adapters", "-o", "json"], &options[..]].concat()).json();
+    assert_eq!(all.as_array().map(Vec::len), adapters.as_array().map(Vec::len));
+    for (row, adapter) in all.as_array().expect("rows").iter().zip(adapters.as_array().expect("adapters")) {
+        assert_eq!(row["adapter"], adapter["name"]);
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_before_anything_is_measured() {
+    let scout = golden("scout");
+    let wrong: [&[&str]; 6] = [
+        &["bench", &scout, "-r", "0"],
+        &["bench", &scout, "-p", "0", "-n", "0"],
+        &["bench", &scout, "-p", "1,many"],
+        &["bench"],
+        &["bench", &scout, "-o", "pdf"],
+        &["bench", &scout, "--all-adapters", "--adapter", "0"],
+    ];
+    for arguments in wrong {
+        assert_eq!(moxel(arguments).status, 2, "{arguments:?}");
+    }
+    let broken = folder("what_makes_no_sense_is_refused").join("broken.json");
+    std::fs::write(&broken, "{\"no\": \"list\"}").expect("a file");
+    let broken = broken.display().to_string();
+    for (file, word) in
+        [(broken.as_str(), "is not what `moxel bench -o json` writes"), ("no/such/file", "cannot read no/such/file")]
+    {
+        let run = bench(&["--compare", file]);
+        assert!(run.status == 1 && run.stderr.contains(word) && run.stdout.is_empty(), "{}", run.stderr);
+    }
+    let long = bench(&["-p", "8", "-n", "0", "-d", "1000"]);
+    assert!(long.status == 1 && long.stderr.contains("1008"), "{}", long.stderr);
+}
