@@ -42,8 +42,18 @@ fn scaled(count: u64, unit: &str) -> String {
 
 /// The most memory that this process has had in use, where the system tells.
 pub fn peak_memory() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    kilobytes("/proc/self/status", "VmHWM:")
+}
+
+/// Memory that programs can still take without the system having to swap, where it tells.
+pub fn free_memory() -> Option<u64> {
+    kilobytes("/proc/meminfo", "MemAvailable:")
+}
+
+/// The bytes on the line of one of Linux's tables that begins with `name`.
+fn kilobytes(file: &str, name: &str) -> Option<u64> {
+    let table = std::fs::read_to_string(file).ok()?;
+    let line = table.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 

@@ -113,10 +113,34 @@ fn what_fails_is_a_row_beside_others_and_an_error_alone() {
     }
 }
 
+/// The smallest shape, of another family, cut to one layer.
+#[test]
+fn shapes_are_measured_without_files() {
+    let options = ["-p", "4", "-n", "2", "-r", "1", "--layers", "1", "-o", "json"];
+    let found = moxel(&[&["bench", "--shape", "granite-1b"], &options[..]].concat()).json();
+    assert_eq!(found.as_array().map(Vec::len), Some(2));
+    for row in found.as_array().expect("rows") {
+        assert_eq!(row["model"], "granite-1b sizes, 1 of 24 layers of llama4, Q4_0");
+        assert_eq!(row["model_filename"], "granite-1b");
+        assert!(row["tokens_per_second"].as_f64() > Some(0.0), "{row}");
+    }
+    // The weights of a token: head, attention, router, seven experts and a shared one; 18 bytes for 32 of them.
+    let (hidden, inner) = (1024.0, 512.0);
+    let elements = 49_155.0 * hidden + 3.0 * hidden * hidden + 8.0 * 3.0 * hidden * inner;
+    let bytes = elements * 18.0 / 32.0 + 32.0 * hidden * 4.0;
+    let read = found[1]["weight_bytes_per_token"].as_f64().expect("a count");
+    assert!((read / bytes - 1.0).abs() < 0.01, "{read} instead of {bytes}");
+
+    let streamed = moxel(&["bench", "--shape", "granite-1b", "--expert-budget", "50%"]);
+    assert!(streamed.status == 1 && streamed.stderr.contains("keeps all its experts"), "{}", streamed.stderr);
+}
+
 #[test]
 fn what_makes_no_sense_is_refused_before_anything_is_measured() {
     let scout = golden("scout");
-    let wrong: [&[&str]; 6] = [
+    let wrong: [&[&str]; 8] = [
+        &["bench", &scout, "--layers", "1"],
+        &["bench", "--shape", "gpt-9"],
         &["bench", &scout, "-r", "0"],
         &["bench", &scout, "-p", "0", "-n", "0"],
         &["bench", &scout, "-p", "1,many"],

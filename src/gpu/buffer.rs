@@ -94,8 +94,11 @@ impl Gpu {
         self.buffer(label, size)
     }
 
-    /// Fails where this many bytes cannot be allocated besides what is there.
-    pub(crate) async fn has_room(&self, bytes: u64) -> Result<()> {
+    /// Tries whether this many bytes can be allocated besides what is there.
+    ///
+    /// # Errors
+    /// They cannot.
+    pub async fn has_room(&self, bytes: u64) -> Result<()> {
         let most = self.caps().max_buffer_bytes.min(PROBE_BYTES);
         let piece = |first: u64| self.buffer("memory that will be needed", (bytes - first).min(most));
         let pieces = || (0..bytes).step_by(most as usize).map(piece).collect::<Result<Vec<_>>>();

@@ -5,12 +5,21 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::plan::Test;
+use super::shapes::Shape;
+use super::subject::Subject;
 
 #[derive(Args)]
 pub struct BenchArgs {
     /// Hugging Face directories or GGUF files, or the URLs of such
-    #[arg(required = true, value_name = "MODEL")]
+    #[arg(required_unless_present = "shape", value_name = "MODEL")]
     pub models: Vec<PathBuf>,
+    /// Measure random weights in 4 bits with the sizes of these models, as many of their layers as the adapter has room for;
+    /// mixtures of experts are computed as llama4, whose shared expert is one of those that a token chooses
+    #[arg(long, value_enum, value_name = "NAME,NAME", value_delimiter = ',')]
+    pub shape: Vec<Shape>,
+    /// Layers of a shape at most
+    #[arg(long, value_name = "N", requires = "shape", value_parser = clap::value_parser!(u32).range(1..))]
+    pub layers: Option<u32>,
     /// Tokens of the prompt; 0 leaves the test out
     #[arg(short = 'p', value_name = "N,N", value_delimiter = ',', default_value = "512")]
     pub prompt: Vec<usize>,
@@ -45,6 +54,13 @@ pub enum Form {
 }
 
 impl BenchArgs {
+    /// Whose speed is measured.
+    pub fn subjects(&self) -> Vec<Subject> {
+        let files = self.models.iter().map(|path| Subject::File(path.clone()));
+        let layers = self.layers.map(|layers| layers as usize);
+        files.chain(self.shape.iter().map(|&shape| Subject::Shape { shape, layers })).collect()
+    }
+
     /// What is to be measured, in the order of the table.
     pub fn tests(&self) -> Vec<Test> {
         let at = |depth| {

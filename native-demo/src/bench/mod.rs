@@ -6,9 +6,10 @@ mod date;
 mod measure;
 mod plan;
 mod row;
+mod shape_model;
+mod shapes;
+mod subject;
 mod table;
-
-use std::path::Path;
 
 use moxel::{AdapterDescription, AdapterSelector, EngineOptions, Gpu, GpuOptions, Precision};
 
@@ -17,6 +18,7 @@ use args::Form;
 use compare::EarlierRun;
 use plan::Test;
 use row::{Circumstances, Row};
+use subject::Subject;
 
 use crate::args::{Common, usage_error};
 use crate::{model, output};
@@ -26,17 +28,18 @@ pub fn run(common: &Common, args: &BenchArgs) -> anyhow::Result<()> {
     if tests.is_empty() {
         usage_error("-p 0 and -n 0 leave nothing to measure");
     }
+    let subjects = args.subjects();
     let earlier = args.compare.as_deref().map(EarlierRun::read).transpose()?;
     let adapters = adapters(common, args)?;
     let with = Circumstances { precision: common.precision_or(Precision::Fast), date: date::now() };
     let mut rows = Vec::new();
     let mut failure = None;
     for (selector, adapter) in &adapters {
-        for model in &args.models {
-            match measure(common, args, selector, model, &tests, &with) {
+        for subject in &subjects {
+            match measure(common, args, selector, subject, &tests, &with) {
                 Ok(measured) => rows.extend(measured),
                 Err(error) => {
-                    rows.push(Row::failed(adapter, &model.display().to_string(), &error, &with));
+                    rows.push(Row::failed(adapter, &subject.name(), &error, &with));
                     failure.get_or_insert(error);
                 }
             }
@@ -67,19 +70,20 @@ fn measure(
     common: &Common,
     args: &BenchArgs,
     adapter: &AdapterSelector,
-    path: &Path,
+    subject: &Subject,
     tests: &[Test],
     with: &Circumstances,
 ) -> anyhow::Result<Vec<Row>> {
     let gpu = model::open_gpu(adapter.clone())?;
-    let files = model::open_files(common, path)?;
-    let positions = tests.iter().map(Test::positions).max();
-    let context = common.context.or(positions);
-    let options = EngineOptions { context, ..model::options(common, Precision::Fast) };
-    let engine = model::load_files(&gpu, &files, &options)?;
+    let positions = tests.iter().map(Test::positions).max().unwrap_or(0);
+    let context = common.context.unwrap_or(positions);
+    let opened = subject.open(common, &gpu, context)?;
+    let mut options = EngineOptions { context: Some(context), ..model::options(common, Precision::Fast) };
+    options.experts.budget = opened.budget;
+    let engine = model::load_files(&gpu, &opened.files, &options)?;
     let measured = measure::all(&engine, tests, args.repetitions)?;
-    let filename = path.display().to_string();
-    Ok(measured.into_iter().map(|measured| Row::measured(&engine, &filename, measured, with)).collect())
+    let row = |measured| Row::measured(&engine, (&opened.model, &subject.name()), measured, with);
+    Ok(measured.into_iter().map(row).collect())
 }
 
 fn show(form: Form, rows: &[Row], notes: &[String]) -> anyhow::Result<()> {

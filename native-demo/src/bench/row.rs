@@ -17,6 +17,7 @@ pub enum Row {
 /// One test's result. Scripts rely on the names; those of llama-bench are the same where they mean the same.
 #[derive(Serialize)]
 pub struct TestRow {
+    /// Architecture and format, or what was made of a shape.
     pub model: String,
     pub model_size: u64,
     pub model_n_params: u64,
@@ -28,7 +29,7 @@ pub struct TestRow {
     pub stddev: f64,
     /// Tokens per second of each run.
     pub samples: Vec<f64>,
-    /// The path or URL of the model.
+    /// The path or URL of the model, or the name of a shape.
     pub model_filename: String,
     pub n_prompt: usize,
     pub n_gen: usize,
@@ -86,15 +87,14 @@ pub struct Circumstances {
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Row {
-    pub fn measured(engine: &Engine, filename: &str, measured: Measured, with: &Circumstances) -> Self {
+    pub fn measured(engine: &Engine, (model, filename): (&str, &str), measured: Measured, with: &Circumstances) -> Self {
         let (info, adapter) = (engine.info(), engine.gpu().description());
-        let widest = info.formats.iter().max_by_key(|(_, elements)| **elements).map(|(name, _)| name.as_str());
         let (tokens_per_second, stddev) = mean_and_deviation(&measured.samples);
         let (test, work, tokens) = (measured.test, measured.work, measured.tokens() as f64);
         let per_token = |count: u64| count as f64 / tokens;
         let [n_prompt, n_gen] = [Kind::Prompt, Kind::Generation].map(|kind| if test.kind == kind { test.count } else { 0 });
         Self::Measured(Box::new(TestRow {
-            model: format!("{} {}", info.architecture, widest.unwrap_or_default()),
+            model: model.to_owned(),
             model_size: info.weight_bytes,
             model_n_params: info.parameters,
             backend: adapter.backend.clone(),

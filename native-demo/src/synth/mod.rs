@@ -6,7 +6,7 @@
 //! independent choices shows nothing. `tensors.rs` says how that comes about.
 
 mod metadata;
-mod random;
+pub mod random;
 mod tensors;
 
 use std::collections::BTreeMap;

@@ -20,13 +20,13 @@ pub enum Value {
 }
 
 /// Lays `tensors` out one after the other.
-pub fn layout(metadata: &[(&str, Value)], tensors: Vec<TensorSpec>) -> Layout {
+pub fn layout<K: AsRef<str>>(metadata: &[(K, Value)], tensors: Vec<TensorSpec>) -> Layout {
     let mut header = b"GGUF".to_vec();
     header.extend(3u32.to_le_bytes());
     header.extend((tensors.len() as u64).to_le_bytes());
     header.extend((metadata.len() as u64).to_le_bytes());
     for (key, value) in metadata {
-        put_text(&mut header, key);
+        put_text(&mut header, key.as_ref());
         put_value(&mut header, value);
     }
     let mut end = 0;
