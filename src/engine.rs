@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::chat_template::Message;
 use crate::dims::Dims;
 use crate::experts::{
@@ -15,12 +17,13 @@ use crate::models::{Loader, Model, ModelInfo};
 use crate::session::Session;
 
 use crate::tokenizer::Tokenizer;
-use crate::tuning;
+use crate::tuning::{self, Tuning};
 use crate::weights::{OnProgress, WeightSource};
 use crate::{Error, Result};
 
 /// How exactly the model computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// f32 activations and an f32 KV cache: for comparison with reference implementations.
     Exact,
@@ -41,6 +44,8 @@ pub struct EngineOptions {
     pub prefill_chunk: usize,
     /// How a model's routed experts are kept on the GPU.
     pub experts: ExpertOptions,
+    /// How it comes to its kernels for matrix products.
+    pub tuning: Tuning,
 }
 
 /// The most tokens of a prompt that are computed together.
@@ -50,7 +55,13 @@ const DEFAULT_CONTEXT: usize = 4096;
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { context: None, precision: Precision::default(), prefill_chunk: 128, experts: ExpertOptions::default() }
+        Self {
+            context: None,
+            precision: Precision::default(),
+            prefill_chunk: 128,
+            experts: ExpertOptions::default(),
+            tuning: Tuning::default(),
+        }
     }
 }
 
@@ -84,7 +95,7 @@ pub struct LoadProgress {
 }
 
 /// The parts of loading, in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LoadPhase {
     /// What every token needs.
@@ -146,6 +157,7 @@ impl Engine {
         let dims = architecture.dims();
         let context = options.context_for(info)?;
         KvCache::check(gpu, &dims, context, options.precision == Precision::Exact)?;
+        let choice = tuning::kernels(gpu, files, options.tuning, options.precision).await?;
         // What was dropped a moment ago may still be in use, and its memory be missing.
         gpu.flush().await;
         let layers = architecture.expert_layers(checkpoint)?;
@@ -181,7 +193,6 @@ impl Engine {
             };
             experts.load_all(gpu, loaded).await?;
         }
-        let choice = tuning::choose(gpu, info, options.precision).await?;
         let loaded = Loaded {
             gpu: Arc::clone(gpu),
             model,
@@ -247,10 +258,16 @@ impl Engine {
         &self.loaded.gpu
     }
 
-    /// The kernels that were chosen for matrix products by measuring them, in words.
+    /// The kernels for matrix products, in words.
     #[must_use]
     pub fn kernels(&self) -> String {
         self.loaded.choice.to_string()
+    }
+
+    /// The kernels for matrix products, to be handed in again as [`Tuning::Known`].
+    #[must_use]
+    pub fn kernel_choice(&self) -> KernelChoice {
+        self.loaded.choice
     }
 
     /// Positions that a session can hold.

@@ -65,6 +65,13 @@
 //! bytes; `examples/own_source.rs` has one of its own. A source hands out futures, several of which are waited for at once: one
 //! that blocks makes the others wait. Sessions of an engine share its experts; a token of one holds them until it is computed.
 //!
+//! # Which kernels run
+//!
+//! What is fast differs from adapter to adapter, and drivers have bugs. Loading a model therefore checks the kernels for matrix
+//! products against numbers computed on the CPU, and takes the fastest of those that are right. [`EngineOptions::tuning`] says
+//! otherwise, or hands in what was chosen before: a [`KernelChoice`] can be serialised, a [`TuningKey`] says what it holds for, and
+//! [`tune`] measures without loading a model.
+//!
 //! # Waiting
 //!
 //! Whatever waits for a file or the GPU is an `async` function that needs no particular executor. [`Gpu::open`],
@@ -119,11 +126,13 @@ pub use experts::{
 pub use experts::{ReplayPolicy, ReplayResult, Trace, TraceLayer, TraceToken, replay};
 pub use generate::{CancelToken, FinishReason, GenerateOptions, Generation, Token};
 pub use gpu::{AdapterDescription, AdapterSelector, Caps, Gpu, GpuOptions, adapters};
+pub use kernels::KernelChoice;
 pub use model_files::ModelFiles;
 pub use models::{ModelInfo, expert_plan};
 #[cfg(any(unix, windows))]
 pub use pack::{PackOptions, PackProgress, PackSummary, PackWeights, pack};
 pub use session::{Counters, Logits, Routing, Session};
+pub use tuning::{Candidate, Tuning, TuningKey, TuningReport, tune};
 
 /// The README's program compiles.
 #[cfg(doctest)]

@@ -2,9 +2,9 @@
 
 mod common;
 
-use common::{Expected, golden, load};
+use common::{Expected, golden, load, load_with_kernels};
 use moxel::sampler::{Sampler, SamplingOptions};
-use moxel::{Engine, EngineOptions, Gpu, GpuOptions, Logits, Precision};
+use moxel::{Engine, EngineOptions, Error, Gpu, GpuOptions, KernelChoice, Logits, Precision, Tuning};
 
 /// Largest difference of logits that is accepted, in units of their standard deviation.
 const BOUND: f32 = 2e-3;
@@ -62,6 +62,13 @@ fn check(name: &'static str) {
         case.check(&format!("in chunks of {chunk}"), &logits);
         assert_eq!(logits.routing.is_empty(), !case.expected.has(&format!("router.{}.ids", first_moe_layer(&engine))));
     }
+    // Several tokens twice, and the last one alone, by each kernel that may be chosen.
+    for kernels in KernelChoice::all().filter(|kernels| !kernels.uses_bytes()) {
+        let engine = load_with_kernels(&golden(name), Precision::Exact, tokens.len() / 2, kernels);
+        assert_eq!(engine.kernel_choice(), kernels);
+        let logits = pollster::block_on(engine.session().expect("session").logits(&tokens)).expect("logits");
+        case.check(&kernels.to_string(), &logits);
+    }
     let engine = load(&golden(name), Precision::Exact, 128);
     let mut session = engine.session().expect("session");
     let mut sampler = Sampler::new(SamplingOptions::default()).expect("greedy");
@@ -95,6 +102,18 @@ fn llama_tied_gguf() {
     let engine = load(&golden("llama_tied").join("model.gguf"), Precision::Exact, 128);
     let tokens = case.expected.ids("tokens");
     case.check("gguf", &pollster::block_on(engine.session().expect("session").logits(&tokens)).expect("logits"));
+}
+
+/// Kernels that round activations are refused where nothing may be rounded.
+#[test]
+fn exact_precision_refuses_bytes() {
+    for kernels in KernelChoice::all().filter(KernelChoice::uses_bytes) {
+        let options = EngineOptions { precision: Precision::Exact, tuning: Tuning::Known(kernels), ..EngineOptions::default() };
+        match Engine::load_path(&common::gpu(), &golden("scout"), &options, &mut |_| {}) {
+            Err(Error::Request(why)) => assert!(why.contains("bytes") && why.contains("exact"), "{why}"),
+            _ => panic!("{kernels} was not refused"),
+        }
+    }
 }
 
 /// The harness notices another model's numbers, a single wrong logit, and a NaN.

@@ -7,12 +7,13 @@ mod common;
 #[path = "common/demo_model.rs"]
 mod demo_model;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use common::{Expected, golden, load};
+use common::{Expected, golden, load, load_with_kernels};
 use demo_model::demo_model;
 use moxel::sampler::{Sampler, SamplingOptions};
-use moxel::{Engine, Precision};
+use moxel::{Engine, KernelChoice, Precision};
 
 /// Next tokens that the reference lists for each position.
 const TOP: usize = 256;
@@ -50,10 +51,10 @@ impl Sequence {
         })
     }
 
-    /// Adds up the divergence of `logits`, [tokens, vocab], from the reference at every position.
-    fn compare(&self, logits: &[f32], distance: &mut Distance) {
-        let vocab = logits.len() / self.ids.len();
-        assert_eq!(logits.len(), self.ids.len() * vocab, "{}: one row of logits for each token", self.name);
+    /// Adds up the divergence of `logits`, [tokens, vocab], from the reference at the first `tokens` positions.
+    fn compare(&self, logits: &[f32], tokens: usize, distance: &mut Distance) {
+        let vocab = logits.len() / tokens;
+        assert_eq!(logits.len(), tokens * vocab, "{}: one row of logits for each token", self.name);
         for (t, row) in logits.chunks_exact(vocab).enumerate() {
             let top = t * TOP..(t + 1) * TOP;
             distance.divergence += divergence(&self.top_ids[top.clone()], &self.top_logprobs[top], self.rest_logprob[t], row);
@@ -89,21 +90,22 @@ impl Distance {
             session.rewind(0);
             let logits = pollster::block_on(session.logits(&sequence.ids)).expect("logits").logits;
             let (before, positions) = (distance.divergence, distance.positions);
-            sequence.compare(&logits, &mut distance);
+            sequence.compare(&logits, sequence.ids.len(), &mut distance);
             let mean = (distance.divergence - before) / (distance.positions - positions) as f64;
             println!("{}: mean divergence {mean:.2e} over {} positions", sequence.name, sequence.ids.len());
         }
         distance
     }
 
-    /// Whether the mean divergence is within `bound` and the likeliest tokens agree often enough.
-    fn check(&self, bound: f64, agreement: f64) -> Result<(), String> {
+    /// Whether the mean divergence is within `bound` and the likeliest tokens agree often enough,
+    /// on at least this many `positions`.
+    fn check(&self, bound: f64, agreement: f64, positions: usize) -> Result<(), String> {
         let mean = self.divergence / self.positions as f64;
         let agreeing = self.agreeing as f64 / self.positions as f64;
         let found = format!("mean divergence {mean:.2e}, the likeliest token agrees at {:.2} %", 100.0 * agreeing);
         println!("{found}");
         // A NaN is within no bound.
-        if self.positions > 300 && mean <= bound && agreeing >= agreement { Ok(()) } else { Err(found) }
+        if self.positions >= positions && mean <= bound && agreeing >= agreement { Ok(()) } else { Err(found) }
     }
 }
 
@@ -118,7 +120,7 @@ fn expected() -> Expected {
 #[test]
 fn exact_precision_is_the_reference() {
     let Some(engine) = engine(Precision::Exact, 128) else { return };
-    Distance::measure(&engine, &expected()).check(1e-3, 0.99).expect("the reference");
+    Distance::measure(&engine, &expected()).check(1e-3, 0.99, 300).expect("the reference");
 }
 
 #[test]
@@ -127,8 +129,35 @@ fn fast_precision_is_close() {
     for chunk in [128, 1] {
         let Some(engine) = engine(Precision::Fast, chunk) else { return };
         println!("{}", engine.kernels());
-        Distance::measure(&engine, &expected()).check(1e-2, 0.9).expect("close to the reference");
+        Distance::measure(&engine, &expected()).check(1e-2, 0.9, 300).expect("close to the reference");
     }
+}
+
+/// Whatever is chosen on another adapter: each kernel for several tokens, and each for one on fewer positions.
+#[test]
+fn every_choice_of_kernels_is_close() {
+    let Some(path) = demo_model(Path::new(env!("CARGO_MANIFEST_DIR"))) else { return };
+    let expected = expected();
+    let mut seen = BTreeSet::new();
+    for choice in KernelChoice::all() {
+        let text = choice.to_string();
+        let (one, many) = text.split_once("; ").expect("kernels for one token; for several");
+        for (kernel, chunk, positions) in [(one, 1, 64), (many, 128, usize::MAX)] {
+            if seen.insert(kernel.to_owned()) {
+                let engine = load_with_kernels(&path, Precision::Fast, chunk, choice);
+                println!("{kernel}");
+                let mut distance = Distance::default();
+                let mut session = engine.session().expect("session");
+                for sequence in Sequence::all(&expected) {
+                    let ids = &sequence.ids[..sequence.ids.len().min(positions / 4)];
+                    session.rewind(0);
+                    sequence.compare(&pollster::block_on(session.logits(ids)).expect("logits").logits, ids.len(), &mut distance);
+                }
+                distance.check(1e-2, 0.9, positions.min(300)).unwrap_or_else(|e| panic!("{kernel}: {e}"));
+            }
+        }
+    }
+    assert_eq!(seen.len(), 8 + 3);
 }
 
 #[test]
@@ -168,7 +197,7 @@ fn divergence_notices_what_is_wrong() {
     let mut wrong = logits;
     wrong[1] = f32::NAN;
     let wrong = divergence(&ids, logprobs, rest, &wrong);
-    let check = |positions, divergence, agreeing| Distance { positions, divergence, agreeing }.check(1e-3, 0.99);
+    let check = |positions, divergence, agreeing| Distance { positions, divergence, agreeing }.check(1e-3, 0.99, 300);
     assert!(check(400, 0.1, 400).is_ok());
     assert!(check(400, 400.0 * wrong, 400).is_err());
     assert!(check(400, 0.0, 380).is_err(), "tokens that differ");

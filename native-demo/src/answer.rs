@@ -31,6 +31,8 @@ struct Answer {
     prompt_tokens: usize,
     completion_tokens: usize,
     finish_reason: Option<FinishReason>,
+    /// The matrix kernels that computed it.
+    kernels: String,
     timings: Timings,
     stats: Option<Stats>,
 }
@@ -99,6 +101,7 @@ impl Answer {
             completion_tokens: token_ids.len(),
             token_ids,
             finish_reason: generation.finish_reason(),
+            kernels: engine.kernels(),
         })
     }
 
@@ -116,6 +119,7 @@ impl Answer {
         output::show("\n")?;
         eprintln!("{}", style(&self.timings_line()).for_stderr().dim());
         if report.stats {
+            eprintln!("{}", style(&self.kernels).for_stderr().dim());
             match &self.stats {
                 Some(stats) => eprintln!("{}", style(stats).for_stderr().dim()),
                 None => eprintln!("{}", style("per generated token: too few tokens to tell").for_stderr().dim()),

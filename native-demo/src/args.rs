@@ -34,6 +34,9 @@ pub struct Common {
     /// How exactly to compute [default: fast; for `logits` exact]
     #[arg(long, global = true, help_heading = COMMON, value_enum)]
     pub precision: Option<Precision>,
+    /// Take matrix kernels that run well anywhere instead of the fastest, which are found out by measuring at the first run
+    #[arg(long, global = true, help_heading = COMMON)]
+    pub no_tune: bool,
     #[command(flatten)]
     pub cache: CacheArgs,
     #[command(flatten)]
@@ -43,13 +46,13 @@ pub struct Common {
 /// Where to keep what comes from the web.
 #[derive(Args)]
 pub struct CacheArgs {
-    /// Keep what was fetched in this folder [default: moxel in the user's folder for caches]
+    /// Keep what was fetched or measured in this folder [default: moxel in the user's folder for caches]
     #[arg(long = "cache", global = true, help_heading = WEB, value_name = "DIR")]
     pub folder: Option<PathBuf>,
     /// Bytes to keep at most, such as 500MB or 20GB; what was not used for longest goes first
     #[arg(long = "cache-size", global = true, help_heading = WEB, value_name = "SIZE", default_value = "20GB", value_parser = crate::size::parse)]
     pub size: u64,
-    /// Keep nothing, and fetch everything anew
+    /// Keep nothing, and fetch and measure everything anew
     #[arg(long, global = true, help_heading = WEB, conflicts_with = "folder")]
     pub no_cache: bool,
 }
@@ -136,6 +139,8 @@ pub enum Command {
     Pack(PackArgs),
     /// Measure the speed of prompt processing and of generation, and compare it
     Bench(BenchArgs),
+    /// Check and time the matrix kernels on the adapter, and keep the choice for the next runs
+    Tune(TuneArgs),
     /// Make the demo model, a mixture of experts carved from SmolLM2-135M-Instruct, as a packed model in 4 bits
     DemoModel(DemoModelArgs),
     /// Make a mixture of experts of any size with random weights, as a packed model, to measure streaming with
@@ -288,6 +293,15 @@ impl From<Weights> for PackWeights {
             Weights::F16 => Self::F16,
         }
     }
+}
+
+#[derive(Args)]
+pub struct TuneArgs {
+    /// A Hugging Face directory or a GGUF file, or the URL of one
+    pub model: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args)]

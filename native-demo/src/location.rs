@@ -15,13 +15,17 @@ pub fn open(common: &Common, location: &Path) -> moxel::Result<(Arc<dyn WeightSo
 
 /// The cache that the options ask for; none where the system has no place for one either.
 fn cache(common: &Common) -> Option<CacheOptions> {
+    let on_problem = Arc::new(|problem: &str| eprintln!("warning: {problem}"));
+    Some(CacheOptions { folder: cache_folder(common)?, max_bytes: common.cache.size, on_problem })
+}
+
+/// The folder of what is kept for the next run, unless nothing is to be kept or the system has no place for it.
+pub fn cache_folder(common: &Common) -> Option<PathBuf> {
     let options = &common.cache;
     if options.no_cache {
         return None;
     }
-    let folder = options.folder.clone().or_else(|| default_folder().map(|folder| folder.join("moxel")))?;
-    let on_problem = Arc::new(|problem: &str| eprintln!("warning: {problem}"));
-    Some(CacheOptions { folder, max_bytes: options.size, on_problem })
+    options.folder.clone().or_else(|| default_folder().map(|folder| folder.join("moxel")))
 }
 
 /// Where the system wants caches to be.

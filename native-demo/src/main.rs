@@ -7,6 +7,8 @@ mod chart;
 mod commands;
 mod demo_model;
 mod interactive;
+mod kept;
+mod known_kernels;
 mod location;
 mod model;
 mod output;
@@ -26,13 +28,14 @@ use args::{Cli, Command};
 fn main() -> ExitCode {
     let Cli { common, command } = Cli::parse();
     let result = match command {
-        Command::Adapters { json } => commands::adapters::run(json),
+        Command::Adapters { json } => commands::adapters::run(&common, json),
         Command::Inspect { model, json, verify } => commands::inspect::run(&common, &model, json, verify),
         Command::Generate(args) => commands::generate::run(&common, args),
         Command::Chat(args) => commands::chat::run(&common, args),
         Command::Logits(args) => commands::logits::run(&common, &args),
         Command::Pack(args) => commands::pack::run(&common, &args),
         Command::Bench(args) => bench::run(&common, &args),
+        Command::Tune(args) => commands::tune::run(&common, &args),
         Command::DemoModel(args) => commands::demo_model::run(&args),
         Command::Synth(args) => commands::synth::run(&args),
         Command::Replay(args) => commands::replay::run(&args),

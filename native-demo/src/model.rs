@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moxel::{AdapterSelector, Engine, EngineOptions, Gpu, GpuOptions, LoadProgress, ModelFiles, Precision};
+use moxel::{AdapterSelector, Engine, EngineOptions, Gpu, GpuOptions, LoadProgress, ModelFiles, Precision, Tuning, TuningKey};
 
 use crate::args::Common;
+use crate::known_kernels::KnownKernels;
 use crate::location;
 use crate::progress::bytes_bar;
 
@@ -27,6 +28,7 @@ pub fn options(common: &Common, precision: Precision) -> EngineOptions {
         context: common.context,
         precision: common.precision_or(precision),
         experts: common.experts.options(),
+        tuning: if common.no_tune { Tuning::Plain } else { Tuning::Measure },
         ..EngineOptions::default()
     }
 }
@@ -35,7 +37,7 @@ pub fn options(common: &Common, precision: Precision) -> EngineOptions {
 pub fn load_with(common: &Common, path: &Path, options: &EngineOptions) -> moxel::Result<LoadedModel> {
     let begin = Instant::now();
     let files = open_files(common, path)?;
-    let engine = load_files(&open_gpu(common.selector())?, &files, options)?;
+    let engine = load_files(common, &open_gpu(common.selector())?, &files, options)?;
     Ok(LoadedModel { engine, load_time: begin.elapsed() })
 }
 
@@ -52,16 +54,25 @@ pub fn open_gpu(adapter: AdapterSelector) -> moxel::Result<Arc<Gpu>> {
     Ok(gpu)
 }
 
-/// Brings a model's weights to an adapter and says how many experts have a place there.
-pub fn load_files(gpu: &Arc<Gpu>, files: &Arc<ModelFiles>, options: &EngineOptions) -> moxel::Result<Engine> {
+/// Brings a model's weights to an adapter and says how many experts have a place there. Kernels that
+/// were measured before are not measured again.
+pub fn load_files(common: &Common, gpu: &Arc<Gpu>, files: &Arc<ModelFiles>, options: &EngineOptions) -> moxel::Result<Engine> {
+    let mut options = options.clone();
+    let known = KnownKernels::read(common);
+    let key = if options.tuning == Tuning::Measure { TuningKey::new(gpu, files, options.precision)? } else { None };
+    let found = key.as_ref().and_then(|key| known.find(key));
+    options.tuning = found.map_or(options.tuning, Tuning::Known);
     let bar = bytes_bar("loading");
     let mut on_progress = |LoadProgress { read_bytes, total_bytes, .. }| {
         bar.set_length(total_bytes);
         bar.set_position(read_bytes);
     };
-    let engine = pollster::block_on(Engine::from_files(gpu, files, options, &mut on_progress));
+    let engine = pollster::block_on(Engine::from_files(gpu, files, &options, &mut on_progress));
     bar.finish_and_clear();
     let engine = engine?;
+    if let (Some(key), None) = (key, found) {
+        known.save(key, engine.kernel_choice());
+    }
     if let Some(plan) = engine.expert_plan() {
         eprintln!("experts: {plan}");
     }

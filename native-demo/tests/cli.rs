@@ -20,7 +20,7 @@ fn adapters_are_listed() {
     let list = list.as_array().expect("a list");
     assert!(!list.is_empty());
     for (i, adapter) in list.iter().enumerate() {
-        keys(adapter, &["index", "name", "backend", "kind", "driver", "driver_info", "tier", "features", "limits"]);
+        keys(adapter, &["index", "name", "backend", "kind", "driver", "driver_info", "tier", "features", "limits", "kernels"]);
         assert_eq!(adapter["index"], i);
         assert!(adapter["limits"]["max_binding_bytes"].as_u64() >= Some(128 << 20));
     }
@@ -55,7 +55,10 @@ fn generate_keeps_its_contract() {
     let model = spoken("generate_keeps_its_contract", "scout");
     let arguments = ["generate", &model, "--prompt", "Hello", "--max-tokens", "24"];
     let answer = moxel(&[&arguments[..], &["--json"]].concat()).json();
-    keys(&answer, &["text", "token_ids", "prompt_tokens", "completion_tokens", "finish_reason", "timings", "stats", "seed"]);
+    keys(
+        &answer,
+        &["text", "token_ids", "prompt_tokens", "completion_tokens", "finish_reason", "kernels", "timings", "stats", "seed"],
+    );
     keys(&answer["timings"], &["load_ms", "prompt_ms", "prompt_per_second", "predicted_ms", "predicted_per_second"]);
     let counts = ["dispatches_per_token", "submits_per_token", "readbacks_per_token", "weight_bytes_per_token", "experts"];
     keys(&answer["stats"], &counts);

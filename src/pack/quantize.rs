@@ -168,7 +168,7 @@ fn sum(values: &[f32; BLOCK]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::decode;
+    use crate::weights::decode;
 
     /// Numbers between -1 and 1, dense around zero as weights are.
     fn values(count: usize, seed: u32) -> Vec<f32> {
@@ -186,7 +186,7 @@ mod tests {
         let mut bytes = Vec::new();
         quantize(values, dtype, &mut bytes).unwrap();
         assert_eq!(bytes.len() as u64, dtype.bytes_for(values.len() as u64).unwrap());
-        decode(dtype.name(), &bytes)
+        decode(dtype, &bytes)
     }
 
     fn spread(block: &[f32]) -> (f32, f32) {

@@ -10,6 +10,7 @@
 //! size of the file before anything is allocated for it.
 
 mod checkpoint;
+mod decode;
 // Disks, sockets and threads that may block are not there in the browser, whose sources read through fetch.
 #[cfg(any(unix, windows))]
 mod disk_cache;
@@ -32,6 +33,7 @@ mod tensors;
 mod text;
 
 pub use checkpoint::{Checkpoint, Format};
+pub(crate) use decode::decode;
 pub use dtype::DType;
 #[cfg(any(unix, windows))]
 pub(crate) use huggingface::{CONFIG, INDEX};

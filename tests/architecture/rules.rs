@@ -28,7 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pack", &["models", "experts", "repack", "packing", "weights"]),
     ("session", &["engine", "model_files", "models", "layers", "kernels", "experts", "kv_cache", "gpu", "sampler"]),
     // Measures kernels as an engine would use them.
-    ("tuning", &["engine", "models", "experts", "kernels", "packing", "gpu", "weights"]),
+    ("tuning", &["engine", "model_files", "models", "experts", "kernels", "packing", "gpu", "weights"]),
     (
         "engine",
         &[

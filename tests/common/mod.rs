@@ -6,7 +6,7 @@ pub mod http_server;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use moxel::{Engine, EngineOptions, Gpu, GpuOptions, Precision};
+use moxel::{Engine, EngineOptions, Gpu, GpuOptions, KernelChoice, Precision, Tuning};
 use safetensors::SafeTensors;
 
 /// The device that all tests of a file share.
@@ -20,8 +20,17 @@ pub fn golden(case: &str) -> PathBuf {
 }
 
 pub fn load(path: &Path, precision: Precision, prefill_chunk: usize) -> Engine {
-    let options = EngineOptions { precision, prefill_chunk, ..EngineOptions::default() };
-    Engine::load_path(&gpu(), path, &options, &mut |_| {}).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    load_with(path, &EngineOptions { precision, prefill_chunk, ..EngineOptions::default() })
+}
+
+/// With these kernels, whatever is fast here.
+pub fn load_with_kernels(path: &Path, precision: Precision, prefill_chunk: usize, kernels: KernelChoice) -> Engine {
+    let tuning = Tuning::Known(kernels);
+    load_with(path, &EngineOptions { precision, prefill_chunk, tuning, ..EngineOptions::default() })
+}
+
+fn load_with(path: &Path, options: &EngineOptions) -> Engine {
+    Engine::load_path(&gpu(), path, options, &mut |_| {}).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// A safetensors file in memory.

@@ -80,7 +80,7 @@ fn measure(
     let opened = subject.open(common, &gpu, context)?;
     let mut options = EngineOptions { context: Some(context), ..model::options(common, Precision::Fast) };
     options.experts.budget = opened.budget;
-    let engine = model::load_files(&gpu, &opened.files, &options)?;
+    let engine = model::load_files(common, &gpu, &opened.files, &options)?;
     let measured = measure::all(&engine, tests, args.repetitions)?;
     let row = |measured| Row::measured(&engine, (&opened.model, &subject.name()), measured, with);
     Ok(measured.into_iter().map(row).collect())

@@ -4,6 +4,8 @@ use moxel::{AdapterDescription, Caps};
 use serde::Serialize;
 use serde_json::json;
 
+use crate::args::Common;
+use crate::known_kernels::{KnownChoice, KnownKernels};
 use crate::output::{self, bytes};
 
 /// An adapter as `--json` lists it.
@@ -18,14 +20,17 @@ struct Row<'a> {
     tier: &'a str,
     features: serde_json::Value,
     limits: serde_json::Value,
+    /// Matrix kernels that were chosen on it before.
+    kernels: Vec<&'a KnownChoice>,
 }
 
-pub fn run(json: bool) -> anyhow::Result<()> {
+pub fn run(common: &Common, json: bool) -> anyhow::Result<()> {
     let adapters = pollster::block_on(moxel::adapters());
+    let known = KnownKernels::read(common);
     if json {
-        output::show_json(&adapters.iter().map(row).collect::<Vec<_>>())?;
+        output::show_json(&adapters.iter().map(|adapter| row(adapter, &known)).collect::<Vec<_>>())?;
     } else {
-        output::show(&adapters.iter().map(text).collect::<String>())?;
+        output::show(&adapters.iter().map(|adapter| text(adapter, &known)).collect::<String>())?;
     }
     anyhow::ensure!(
         !adapters.is_empty(),
@@ -35,7 +40,7 @@ pub fn run(json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn row(adapter: &AdapterDescription) -> Row<'_> {
+fn row<'a>(adapter: &'a AdapterDescription, known: &'a KnownKernels) -> Row<'a> {
     let Caps { f16, subgroups, subgroup_size, timestamps, .. } = adapter.caps;
     let caps = &adapter.caps;
     Row {
@@ -53,18 +58,23 @@ fn row(adapter: &AdapterDescription) -> Row<'_> {
             "max_workgroup_invocations": caps.max_workgroup_invocations,
             "max_workgroups_per_dimension": caps.max_workgroups_per_dimension,
         }),
+        kernels: known.of(adapter).collect(),
     }
 }
 
-fn text(adapter: &AdapterDescription) -> String {
+fn text(adapter: &AdapterDescription, known: &KnownKernels) -> String {
     let caps = &adapter.caps;
     let subgroups = match caps.subgroup_size {
         (0, 0) => String::new(),
         (least, most) if least == most => format!(" subgroups of {least};"),
         (least, most) => format!(" subgroups of {least} to {most};"),
     };
+    let kernels = known.of(adapter).map(|KnownChoice { key, kernels }| {
+        let precision = format!("{:?}", key.precision).to_lowercase();
+        format!("   {} {} x {}, {precision}: {kernels}\n", key.format, key.rows, key.cols)
+    });
     format!(
-        "{}: {}\n   {} on {} ({} {})\n   tier {};{subgroups} bindings up to {}, buffers up to {}\n",
+        "{}: {}\n   {} on {} ({} {})\n   tier {};{subgroups} bindings up to {}, buffers up to {}\n{}",
         adapter.index,
         adapter.name,
         adapter.kind,
@@ -74,5 +84,6 @@ fn text(adapter: &AdapterDescription) -> String {
         adapter.tier,
         bytes(caps.max_binding_bytes),
         bytes(caps.max_buffer_bytes),
+        kernels.collect::<String>(),
     )
 }

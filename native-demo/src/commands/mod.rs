@@ -9,3 +9,4 @@ pub mod logits;
 pub mod pack;
 pub mod replay;
 pub mod synth;
+pub mod tune;

@@ -44,7 +44,9 @@ pub fn folder(test: &str) -> PathBuf {
 
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_moxel"));
-    command.args(arguments).stdin(Stdio::null());
+    // Nothing of the user's is read or changed.
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    command.args(arguments).stdin(Stdio::null()).env("XDG_CACHE_HOME", &cache).env("LOCALAPPDATA", &cache).env("HOME", &cache);
     command
 }
 

@@ -5,8 +5,7 @@ use half::{bf16, f16};
 use super::harness::{Random, words};
 use crate::kernels::{Matrix, Part};
 use crate::packing::Layout;
-use crate::reference;
-use crate::weights::DType;
+use crate::weights::{DType, decode};
 
 /// Byte offsets of the f16 scales in a block.
 fn scales_at(dtype: DType) -> &'static [usize] {
@@ -39,7 +38,7 @@ pub(super) fn random_weights(dtype: DType, len: usize, random: &mut Random) -> V
 }
 
 pub(super) fn values(dtype: DType, raw: &[u8]) -> Vec<f32> {
-    reference::decode(dtype.name(), raw)
+    decode(dtype, raw)
 }
 
 /// Column counts that end within a block where the format allows it, and odd numbers of blocks elsewhere.

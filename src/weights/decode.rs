@@ -1,29 +1,26 @@
-//! Weight formats as ggml defines them (`ggml-common.h` for the blocks, `dequantize_row_*` in `ggml-quants.c` for what they
-//! mean).
+//! The values of stored weights, as ggml defines its formats (`ggml-common.h` for the blocks, `dequantize_row_*` in
+//! `ggml-quants.c` for what they mean). Plain and slow: kernels are checked against it.
 
 use half::{bf16, f16};
 
-/// Bytes of a block to its values.
-type DecodeBlock = fn(&[u8]) -> Vec<f32>;
+use super::DType;
 
-/// The values of whole blocks of the format that GGUF calls `name`.
-pub(crate) fn decode(name: &str, raw: &[u8]) -> Vec<f32> {
-    let (bytes, block): (usize, DecodeBlock) = match name {
-        "F32" => (4, |b| vec![f32::from_le_bytes([b[0], b[1], b[2], b[3]])]),
-        "F16" => (2, |b| vec![half(b)]),
-        "BF16" => (2, |b| vec![bf16::from_le_bytes([b[0], b[1]]).to_f32()]),
-        "Q8_0" => (34, |b| b[2..].iter().map(|&q| half(b) * f32::from(q.cast_signed())).collect()),
-        "Q4_0" => (18, |b| nibbles(&b[2..]).map(|q| half(b) * (f32::from(q) - 8.0)).collect()),
-        "Q4_1" => (20, |b| nibbles(&b[4..]).map(|q| half(b) * f32::from(q) + half(&b[2..])).collect()),
-        "Q5_0" => (22, |b| fives(&b[2..6], &b[6..]).map(|q| half(b) * (f32::from(q) - 16.0)).collect()),
-        "Q5_1" => (24, |b| fives(&b[4..8], &b[8..]).map(|q| half(b) * f32::from(q) + half(&b[2..])).collect()),
-        "Q4_K" => (144, q4_k),
-        "Q5_K" => (176, q5_k),
-        "Q6_K" => (210, q6_k),
-        _ => panic!("no format {name}"),
+/// The values of whole blocks of a format.
+pub(crate) fn decode(dtype: DType, raw: &[u8]) -> Vec<f32> {
+    let block: fn(&[u8]) -> Vec<f32> = match dtype {
+        DType::F32 => |b| vec![f32::from_le_bytes([b[0], b[1], b[2], b[3]])],
+        DType::F16 => |b| vec![half(b)],
+        DType::BF16 => |b| vec![bf16::from_le_bytes([b[0], b[1]]).to_f32()],
+        DType::Q8_0 => |b| b[2..].iter().map(|&q| half(b) * f32::from(q.cast_signed())).collect(),
+        DType::Q4_0 => |b| nibbles(&b[2..]).map(|q| half(b) * (f32::from(q) - 8.0)).collect(),
+        DType::Q4_1 => |b| nibbles(&b[4..]).map(|q| half(b) * f32::from(q) + half(&b[2..])).collect(),
+        DType::Q5_0 => |b| fives(&b[2..6], &b[6..]).map(|q| half(b) * (f32::from(q) - 16.0)).collect(),
+        DType::Q5_1 => |b| fives(&b[4..8], &b[8..]).map(|q| half(b) * f32::from(q) + half(&b[2..])).collect(),
+        DType::Q4K => q4_k,
+        DType::Q5K => q5_k,
+        DType::Q6K => q6_k,
     };
-    assert_eq!(raw.len() % bytes, 0, "{} bytes of {name} are not whole blocks", raw.len());
-    raw.chunks_exact(bytes).flat_map(block).collect()
+    raw.chunks_exact(dtype.block_bytes()).flat_map(block).collect()
 }
 
 fn half(bytes: &[u8]) -> f32 {
@@ -90,28 +87,31 @@ fn q6_k(b: &[u8]) -> Vec<f32> {
 mod tests {
     use safetensors::SafeTensors;
 
+    use crate::weights::DType;
+
     /// Values that `gguf.dequantize` made; tests/golden/README.md says how.
     const GOLDEN: &[u8] = include_bytes!("../../tests/golden/formats.safetensors");
 
-    fn difference(name: &str, change: impl Fn(&mut [u8])) -> Option<usize> {
+    fn difference(dtype: DType, change: impl Fn(&mut [u8])) -> Option<usize> {
         let golden = SafeTensors::deserialize(GOLDEN).unwrap();
+        let name = dtype.name();
         let mut raw = golden.tensor(&format!("{name}.raw")).unwrap().data().to_vec();
         change(&mut raw);
         let expected: Vec<f32> = bytemuck::pod_collect_to_vec(golden.tensor(&format!("{name}.f32")).unwrap().data());
-        let ours = super::decode(name, &raw);
+        let ours = super::decode(dtype, &raw);
         assert_eq!(ours.len(), expected.len());
         (0..ours.len()).find(|&i| (ours[i] - expected[i]).abs() > 1e-6 * expected[i].abs())
     }
 
     #[test]
     fn decoding_is_what_gguf_makes_of_it() {
-        for name in ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"] {
-            assert_eq!(difference(name, |_| {}), None, "{name}");
+        for dtype in DType::ALL.into_iter().filter(|&dtype| dtype != DType::F32) {
+            assert_eq!(difference(dtype, |_| {}), None, "{dtype}");
         }
     }
 
     #[test]
     fn a_changed_quant_is_noticed() {
-        assert!(difference("Q5_K", |raw| raw[10 * 352 + 100] ^= 1).is_some());
+        assert!(difference(DType::Q5K, |raw| raw[10 * 352 + 100] ^= 1).is_some());
     }
 }

@@ -1,0 +1,41 @@
+//! Files that are kept for the next run, in the folder of the cache: what is missing or damaged is made anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use crate::args::Common;
+use crate::location;
+
+/// A file in the cache's folder; no place where nothing is to be kept.
+pub struct KeptFile(Option<PathBuf>);
+
+impl KeptFile {
+    pub fn new(common: &Common, name: &str) -> Self {
+        Self(location::cache_folder(common).map(|folder| folder.join(name)))
+    }
+
+    /// Its content, where there is any.
+    pub fn read(&self) -> Option<Vec<u8>> {
+        fs::read(self.0.as_ref()?).ok()
+    }
+
+    /// Replaces it as a whole: another process sees the old content or the new one. A problem is told and does not matter otherwise.
+    pub fn write(&self, content: &[u8]) {
+        if let Some(path) = &self.0
+            && let Err(error) = replace(path, content)
+        {
+            eprintln!("warning: cannot keep {}: {error}; it will be made anew", path.display());
+        }
+    }
+}
+
+fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)?;
+    let temporary = path.with_extension(format!("{}.tmp", process::id()));
+    let written = fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}

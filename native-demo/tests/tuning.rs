@@ -1,0 +1,67 @@
+//! The choice of kernels: measured, shown, kept and found again.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::demo_model::demo_model;
+use common::{folder, golden, moxel, repository};
+use serde_json::Value;
+
+/// The kernels that a run with this cache computes with.
+fn used(model: &Path, options: &[&str]) -> Value {
+    let arguments = ["generate", model.to_str().expect("UTF-8"), "--prompt", "Hi", "--max-tokens", "1", "--json"];
+    moxel(&[&arguments[..], options].concat()).json()["kernels"].clone()
+}
+
+#[test]
+fn a_choice_is_measured_once() {
+    let Some(model) = demo_model(&repository()) else { return };
+    let cache = folder("a_choice_is_measured_once");
+    let file = cache.join("kernels.json");
+    let kept = || serde_json::from_slice::<Value>(&fs::read(&file).expect("a choice")).expect("JSON");
+    let cache = cache.to_str().expect("UTF-8");
+
+    let report = moxel(&["tune", model.to_str().expect("UTF-8"), "--json", "--cache", cache]).json();
+    let candidates = report["candidates"].as_array().expect("a list");
+    assert_eq!(candidates.len(), 4 + 2 + 3);
+    for candidate in candidates {
+        assert!(candidate["dropped"].is_null() && candidate["milliseconds"].as_f64() > Some(0.0), "{candidate}");
+    }
+    assert_eq!(candidates.iter().filter(|c| c["chosen"] == true).count(), 3);
+    assert_eq!(
+        (&report["key"]["format"], &report["key"]["rows"], &report["key"]["cols"]),
+        (&"Q4_1".into(), &1536.into(), &576.into())
+    );
+    assert_eq!(kept()[0]["kernels"], report["kernels"]);
+    let adapters = moxel(&["adapters", "--json", "--cache", cache]).json();
+    assert!(adapters.as_array().expect("a list").iter().any(|a| a["kernels"][0]["kernels"] == report["kernels"]), "{adapters}");
+
+    // What is kept is used, also where measuring would choose otherwise; not with another precision.
+    let mut changed = kept();
+    changed[0]["kernels"] = serde_json::json!({ "matvec": "cooperative", "matmul": "tiled", "fused": false });
+    fs::write(&file, changed.to_string()).expect("written");
+    assert_eq!(used(&model, &["--cache", cache]), "matvec: cooperative, f32, separate; matmul: tiled, f32");
+    assert_eq!(kept(), changed);
+    let plain = "matvec: rows, f32, fused; matmul: rows, f32";
+    assert_eq!(used(&model, &["--cache", cache, "--no-tune"]), plain);
+    assert_eq!(kept(), changed);
+    used(&model, &["--cache", cache, "--precision", "exact"]);
+    assert_eq!(kept().as_array().map(Vec::len), Some(2));
+
+    // A damaged file is as good as none, and replaced.
+    for damaged in [&b"[{\"adapter\""[..], b"{}", b"[{\"kernels\": 7}]", b"\xff"] {
+        fs::write(&file, damaged).expect("written");
+        used(&model, &["--cache", cache]);
+        assert_eq!(kept().as_array().map(Vec::len), Some(1));
+    }
+    assert_eq!(fs::read_dir(cache).expect("a folder").count(), 1, "nothing half-written");
+}
+
+#[test]
+fn small_models_are_not_measured() {
+    let report = moxel(&["tune", &golden("scout"), "--json", "--no-cache"]).json();
+    assert!(report["key"].is_null() && report["candidates"].as_array().is_some_and(Vec::is_empty), "{report}");
+    assert!(moxel(&["tune", &golden("scout"), "--no-cache"]).ok().stdout.contains("too small"));
+}

@@ -1,0 +1,198 @@
+//! Choosing kernels on the adapter at hand: each candidate is checked against numbers that were computed on the CPU, and the right
+//! ones are timed at the model's own format and sizes.
+
+mod bench;
+mod check;
+mod subject;
+mod sync;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::engine::Precision;
+use crate::gpu::Gpu;
+use crate::kernels::{KernelChoice, Matmul, Matvec, is_quantized};
+use crate::model_files::ModelFiles;
+use crate::{Error, Result};
+use bench::Bench;
+use check::Check;
+use subject::Subject;
+pub use subject::TuningKey;
+pub(crate) use sync::sync_costs;
+
+/// Tokens of the product of many tokens.
+const TOKENS: usize = 32;
+
+/// How much faster products of bytes must be to be chosen: they cost accuracy (SmolLM2-135M: a mean KL divergence of 5e-3
+/// from the reference instead of 1e-6).
+const BYTES_GAIN: f64 = 1.2;
+
+/// How much faster separate kernels must be to be chosen over fused ones. Both round differently, so that a device which is nearly
+/// indifferent should choose alike each time.
+const SEPARATE_GAIN: f64 = 1.1;
+
+/// How an engine comes to its kernels for matrix products.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tuning {
+    /// The candidates are checked and timed on the adapter when the model is loaded, which takes about a second.
+    #[default]
+    Measure,
+    /// The kernels that run well on slow and on small adapters, unmeasured.
+    Plain,
+    /// Kernels that were chosen before for the same [`TuningKey`], as [`Engine::kernel_choice`](crate::Engine::kernel_choice) or
+    /// [`tune`] told.
+    Known(KernelChoice),
+}
+
+/// What came of measuring.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TuningReport {
+    /// The choice.
+    pub kernels: KernelChoice,
+    /// What was tried, in order; empty for a small model, for which nothing is measured.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A kernel that was tried.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Candidate {
+    /// What it was to do.
+    pub work: String,
+    /// The kernel.
+    pub kernel: String,
+    /// Its time, or a part of it where it was soon clear that it is far from the fastest; `None` where it was dropped.
+    pub milliseconds: Option<f64>,
+    /// Why it may not be used.
+    pub dropped: Option<String>,
+    /// Whether it is in the choice. The fastest is, but that rounding activations to bytes, and keeping kernels apart that may be one,
+    /// must be clearly faster.
+    pub chosen: bool,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// One token's product.
+    One,
+    /// One token's product and the activation behind it, half of the rows being a gate: the part of a layer whose kernels may be
+    /// one.
+    Gate,
+    /// A product of several tokens.
+    Many,
+}
+
+impl Work {
+    fn multiplies_bytes(self, choice: KernelChoice) -> bool {
+        if self == Self::Many { choice.matmul.bytes() } else { choice.matvec.bytes() }
+    }
+
+    /// By what a time is multiplied before it is compared.
+    fn handicap(self, choice: KernelChoice) -> f64 {
+        match self {
+            Self::Gate if choice.fused => 1.0,
+            Self::Gate => SEPARATE_GAIN,
+            _ if self.multiplies_bytes(choice) => BYTES_GAIN,
+            _ => 1.0,
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::One => "product of one token".into(),
+            Self::Gate => "product and activation of one token".into(),
+            Self::Many => format!("product of {TOKENS} tokens"),
+        }
+    }
+
+    fn kernel(self, choice: KernelChoice) -> String {
+        match self {
+            Self::One => choice.matvec.to_string(),
+            Self::Gate if choice.fused => "one kernel".into(),
+            Self::Gate => "two kernels".into(),
+            Self::Many => choice.matmul.to_string(),
+        }
+    }
+}
+
+/// Checks and times the kernels that may compute a model on a device, which needs none of its weights. `Exact` only allows those
+/// with f32 activations.
+///
+/// # Errors
+/// The device fails, or computes wrong numbers with every kernel.
+pub async fn tune(gpu: &Gpu, files: &ModelFiles, precision: Precision) -> Result<TuningReport> {
+    let Some(subject) = Subject::of(files)? else {
+        return Ok(TuningReport { kernels: KernelChoice::PLAIN, candidates: Vec::new() });
+    };
+    choose(
+        &Check::new(gpu, subject, 0)?,
+        &Bench::new(gpu, subject).await?,
+        precision == Precision::Fast && is_quantized(subject.dtype),
+    )
+    .await
+    .map_err(|error| match error {
+        Error::Adapter(why) => Error::Adapter(format!("{} ({}): {why}", gpu.description().name, gpu.description().driver)),
+        other => other,
+    })
+}
+
+/// The kernels of an engine.
+pub(crate) async fn kernels(gpu: &Gpu, files: &ModelFiles, tuning: Tuning, precision: Precision) -> Result<KernelChoice> {
+    match tuning {
+        Tuning::Measure => Ok(tune(gpu, files, precision).await?.kernels),
+        Tuning::Plain => Ok(KernelChoice::PLAIN),
+        Tuning::Known(choice) if precision == Precision::Exact && choice.uses_bytes() => Err(Error::Request(format!(
+            "the kernels \"{choice}\" round activations to bytes, which exact precision rules out; choose others"
+        ))),
+        Tuning::Known(choice) => Ok(choice),
+    }
+}
+
+/// The fastest of the right kernels; `bytes` allows those that round activations to bytes.
+async fn choose(check: &Check<'_>, bench: &Bench<'_>, bytes: bool) -> Result<TuningReport> {
+    let mut candidates = Vec::new();
+    let mut kernels = KernelChoice::PLAIN;
+    let matvecs = Matvec::ALL.into_iter().filter(|kernel| bytes || !kernel.bytes());
+    let matmuls = Matmul::ALL.into_iter().filter(|kernel| bytes || !kernel.bytes());
+    let choices: Vec<_> = matvecs.map(|matvec| KernelChoice { matvec, ..kernels }).collect();
+    kernels = fastest(check, bench, Work::One, &choices, &mut candidates).await?;
+    let choices = [true, false].map(|fused| KernelChoice { fused, ..kernels });
+    kernels = fastest(check, bench, Work::Gate, &choices, &mut candidates).await?;
+    let choices: Vec<_> = matmuls.map(|matmul| KernelChoice { matmul, ..kernels }).collect();
+    kernels = fastest(check, bench, Work::Many, &choices, &mut candidates).await?;
+    Ok(TuningReport { kernels, candidates })
+}
+
+/// The fastest of the choices that are right at this work. Fails where none is.
+async fn fastest(
+    check: &Check<'_>,
+    bench: &Bench<'_>,
+    work: Work,
+    choices: &[KernelChoice],
+    tried: &mut Vec<Candidate>,
+) -> Result<KernelChoice> {
+    let begin = tried.len();
+    let (mut won, mut least) = (None, Duration::MAX);
+    for &choice in choices {
+        let dropped = check.fault(work, choice).await?;
+        let mut milliseconds = None;
+        if dropped.is_none() {
+            let time = bench.time(choice, work, least).await?;
+            let weighed = time.mul_f64(work.handicap(choice));
+            if weighed < least {
+                (won, least) = (Some((tried.len(), choice)), weighed);
+            }
+            milliseconds = Some(1e3 * time.as_secs_f64());
+        }
+        tried.push(Candidate { work: work.name(), kernel: work.kernel(choice), milliseconds, dropped, chosen: false });
+    }
+    let Some((index, choice)) = won else {
+        let why: Vec<_> =
+            tried[begin..].iter().map(|c| format!("{}: {}", c.kernel, c.dropped.as_deref().unwrap_or_default())).collect();
+        return Err(Error::Adapter(format!("every kernel for the {} computes wrong numbers ({})", work.name(), why.join("; "))));
+    };
+    tried[index].chosen = true;
+    Ok(choice)
+}

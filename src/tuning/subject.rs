@@ -1,0 +1,94 @@
+//! What is measured: the model's own most common matrix; and what a measurement holds for.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Result;
+use crate::engine::Precision;
+use crate::gpu::Gpu;
+use crate::model_files::ModelFiles;
+use crate::weights::DType;
+
+/// Models below this size are not worth measuring for: any kernel computes them in no time.
+const SMALLEST_MODEL: u64 = 32 << 20;
+
+/// The matrix of the model whose products take most of the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Subject {
+    pub(super) dtype: DType,
+    /// Of experts, the rows of all that a token chooses.
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+}
+
+impl Subject {
+    /// `None` for a model that is not worth measuring for.
+    pub(super) fn of(files: &ModelFiles) -> Result<Option<Self>> {
+        if files.info().weight_bytes < SMALLEST_MODEL {
+            return Ok(None);
+        }
+        // Elements by format, rows and columns: of all tensors, experts counting as often as they are used.
+        let mut elements = BTreeMap::new();
+        let mut add = |dtype: DType, rows: usize, cols: usize| {
+            *elements.entry((dtype, rows, cols)).or_insert(0) += rows as u64 * cols as u64;
+        };
+        for tensor in files.checkpoint.tensors() {
+            if let [rows, cols] = tensor.shape[..] {
+                add(tensor.dtype, rows, cols);
+            }
+        }
+        let chosen = files.architecture.dims().chosen;
+        for layer in files.architecture.expert_layers(&files.checkpoint)? {
+            for matrix in layer.record.matrices() {
+                add(matrix.dtype, chosen * matrix.rows, matrix.cols);
+            }
+        }
+        let most = elements.into_iter().max_by_key(|(_, elements)| *elements);
+        Ok(most.map(|((dtype, rows, cols), _)| Self { dtype, rows, cols: cols.next_multiple_of(dtype.block_len()) }))
+    }
+}
+
+/// What a [`KernelChoice`](crate::KernelChoice) was measured for. Where any of it is different, another choice may be faster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TuningKey {
+    /// The adapter's name.
+    pub adapter: String,
+    /// `vulkan`, `metal`, `dx12`, `webgpu`, ...
+    pub backend: String,
+    /// The driver's name.
+    pub driver: String,
+    /// The driver's version text.
+    pub driver_info: String,
+    /// Moxel's version: another one has other kernels.
+    pub version: String,
+    /// The weight format.
+    pub format: DType,
+    /// Rows of the matrix that was measured.
+    pub rows: usize,
+    /// Its columns.
+    pub cols: usize,
+    /// Which kernels were allowed.
+    pub precision: Precision,
+}
+
+impl TuningKey {
+    /// What measuring for a model on a device holds for; `None` for a small model, for which nothing is measured.
+    ///
+    /// # Errors
+    /// The model's experts are malformed.
+    pub fn new(gpu: &Gpu, files: &ModelFiles, precision: Precision) -> Result<Option<Self>> {
+        let adapter = gpu.description();
+        Ok(Subject::of(files)?.map(|Subject { dtype, rows, cols }| Self {
+            adapter: adapter.name.clone(),
+            backend: adapter.backend.clone(),
+            driver: adapter.driver.clone(),
+            driver_info: adapter.driver_info.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            format: dtype,
+            rows,
+            cols,
+            precision,
+        }))
+    }
+}
