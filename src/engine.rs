@@ -1,8 +1,10 @@
 //! An engine: a model's files and their weights, bound to a GPU. Immutable and shared by its sessions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use web_time::Instant;
 
 use crate::chat_template::Message;
 use crate::dims::Dims;
@@ -104,6 +106,15 @@ pub enum LoadPhase {
     Experts,
 }
 
+/// What loading a model took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadTimes {
+    /// Choosing kernels for matrix products.
+    pub tuning: Duration,
+    /// Reading, repacking and uploading the weights, with all that is allocated for them.
+    pub weights: Duration,
+}
+
 /// A loaded model. Cloning shares it; the weights leave the GPU with the last clone and the last session.
 #[derive(Clone)]
 pub struct Engine {
@@ -118,6 +129,7 @@ pub(crate) struct Loaded {
     pub(crate) context: usize,
     pub(crate) precision: Precision,
     pub(crate) choice: KernelChoice,
+    load_times: LoadTimes,
     pub(crate) experts: Experts,
     pub(crate) prefill_chunk: usize,
     pub(crate) files: Arc<ModelFiles>,
@@ -157,7 +169,9 @@ impl Engine {
         let dims = architecture.dims();
         let context = options.context_for(info)?;
         KvCache::check(gpu, &dims, context, options.precision == Precision::Exact)?;
+        let begin = Instant::now();
         let choice = tuning::kernels(gpu, files, options.tuning, options.precision).await?;
+        let tuning = begin.elapsed();
         // What was dropped a moment ago may still be in use, and its memory be missing.
         gpu.flush().await;
         let layers = architecture.expert_layers(checkpoint)?;
@@ -200,6 +214,7 @@ impl Engine {
             context,
             precision: options.precision,
             choice,
+            load_times: LoadTimes { tuning, weights: begin.elapsed() - tuning },
             experts,
             prefill_chunk: options.prefill_chunk.clamp(1, MOST_CHUNK),
             files: Arc::clone(files),
@@ -268,6 +283,12 @@ impl Engine {
     #[must_use]
     pub fn kernel_choice(&self) -> KernelChoice {
         self.loaded.choice
+    }
+
+    /// What loading took.
+    #[must_use]
+    pub fn load_times(&self) -> LoadTimes {
+        self.loaded.load_times
     }
 
     /// Positions that a session can hold.

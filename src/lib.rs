@@ -118,14 +118,14 @@ mod tuning;
 pub mod weights;
 
 pub use chat::Chat;
-pub use engine::{Engine, EngineOptions, LoadPhase, LoadProgress, Precision};
+pub use engine::{Engine, EngineOptions, LoadPhase, LoadProgress, LoadTimes, Precision};
 pub use error::{Error, Result};
 pub use experts::{
     EvictionPolicy, ExpertBudget, ExpertOptions, ExpertPlan, ExpertStats, Fetching, LayerStats, PrefillStats, StallTime, SyncMode,
 };
 pub use experts::{ReplayPolicy, ReplayResult, Trace, TraceLayer, TraceToken, replay};
 pub use generate::{CancelToken, FinishReason, GenerateOptions, Generation, Token};
-pub use gpu::{AdapterDescription, AdapterSelector, Caps, Gpu, GpuOptions, adapters};
+pub use gpu::{AdapterDescription, AdapterSelector, Caps, Gpu, GpuOptions, PipelineWork, adapters};
 pub use kernels::KernelChoice;
 pub use model_files::ModelFiles;
 pub use models::{ModelInfo, expert_plan};

@@ -2,25 +2,27 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use console::style;
 use moxel::{Counters, Engine, ExpertStats, FinishReason, Generation};
 use serde::Serialize;
 
 use crate::args::ReportArgs;
-use crate::output;
+use crate::output::{self, milliseconds};
+use crate::startup::{Loading, StartUp};
 use crate::waiting::Waiting;
 
 /// Runs a generation to its end: prints its text as it is made, then the figures that `report` asks for; or all of it as JSON.
+/// `alone` says that it is the first thing that the process does with the model: then what led to its first token is told too.
 pub fn give(
     engine: &Engine,
     generation: Generation<'_>,
-    load_time: Duration,
+    (loading, alone): (&Loading, bool),
     report: &ReportArgs,
     seed: Option<u64>,
 ) -> anyhow::Result<()> {
-    Answer::run(engine, generation, load_time, !report.json)?.report(report, seed)
+    Answer::run(engine, generation, (loading, alone), !report.json)?.report(report, seed)
 }
 
 /// A finished generation, as `--json` prints it.
@@ -34,6 +36,9 @@ struct Answer {
     /// The matrix kernels that computed it.
     kernels: String,
     timings: Timings,
+    /// What led to the first token, where there was one and nothing else before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    startup: Option<StartUp>,
     stats: Option<Stats>,
 }
 
@@ -60,16 +65,24 @@ struct Stats {
 }
 
 impl Answer {
-    fn run(engine: &Engine, mut generation: Generation<'_>, load_time: Duration, show: bool) -> anyhow::Result<Self> {
+    fn run(
+        engine: &Engine,
+        mut generation: Generation<'_>,
+        (loading, alone): (&Loading, bool),
+        show: bool,
+    ) -> anyhow::Result<Self> {
         let waiting = Waiting::new(engine);
         let at_terminal = io::stdout().is_terminal();
         let begin = Instant::now();
         let (mut text, mut token_ids) = (String::new(), Vec::new());
         // Time and work up to the first token.
-        let mut first = None;
+        let (mut first, mut startup) = (None, None);
         while let Some(token) = waiting.during(|| generation.next()) {
             let token = token?;
-            first.get_or_insert_with(|| (begin.elapsed(), generation.counters()));
+            if first.is_none() {
+                first = Some((begin.elapsed(), generation.counters()));
+                startup = alone.then(|| StartUp::now(loading, engine));
+            }
             if show {
                 output::show(&token.text)?;
                 if at_terminal {
@@ -89,7 +102,7 @@ impl Answer {
         let later_time = begin.elapsed() - prompt_time;
         Ok(Self {
             timings: Timings {
-                load_ms: milliseconds(load_time),
+                load_ms: milliseconds(loading.all),
                 prompt_ms: milliseconds(prompt_time),
                 prompt_per_second: generation.prompt_tokens() as f64 / prompt_time.as_secs_f64(),
                 predicted_ms: milliseconds(later_time),
@@ -102,6 +115,7 @@ impl Answer {
             token_ids,
             finish_reason: generation.finish_reason(),
             kernels: engine.kernels(),
+            startup,
         })
     }
 
@@ -120,6 +134,9 @@ impl Answer {
         eprintln!("{}", style(&self.timings_line()).for_stderr().dim());
         if report.stats {
             eprintln!("{}", style(&self.kernels).for_stderr().dim());
+            if let Some(startup) = &self.startup {
+                eprintln!("{}", style(startup).for_stderr().dim());
+            }
             match &self.stats {
                 Some(stats) => eprintln!("{}", style(stats).for_stderr().dim()),
                 None => eprintln!("{}", style("per generated token: too few tokens to tell").for_stderr().dim()),
@@ -204,8 +221,4 @@ impl fmt::Display for Stats {
             output::bytes(e.prefill.bytes),
         )
     }
-}
-
-fn milliseconds(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1e6).round() / 1e3
 }

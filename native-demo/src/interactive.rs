@@ -2,7 +2,6 @@
 
 use std::io::{self, BufRead, IsTerminal};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::Context;
 use console::style;
@@ -13,6 +12,7 @@ use rustyline::error::ReadlineError;
 use crate::answer;
 use crate::args::ReportArgs;
 use crate::output;
+use crate::startup::Loading;
 
 const HELP: &str = "\
 /help     this list
@@ -24,7 +24,7 @@ Ctrl-C stops an answer.";
 type Current = Arc<Mutex<Option<CancelToken>>>;
 
 /// Asks for messages and answers them until the input ends.
-pub fn talk(chat: &mut Chat, options: &GenerateOptions, report: &ReportArgs, load_time: Duration) -> anyhow::Result<()> {
+pub fn talk(chat: &mut Chat, options: &GenerateOptions, report: &ReportArgs, loading: &Loading) -> anyhow::Result<()> {
     let mut input = Input::new()?;
     let current = Current::default();
     stop_on_interrupt(&current, matches!(input, Input::Terminal(_)))?;
@@ -42,7 +42,7 @@ pub fn talk(chat: &mut Chat, options: &GenerateOptions, report: &ReportArgs, loa
             }
             message => {
                 // What one message makes impossible, such as a full context, need not end the conversation.
-                if let Err(error) = reply(chat, message, options, report, load_time, &current) {
+                if let Err(error) = reply(chat, message, options, report, loading, &current) {
                     if output::is_broken_pipe(&error) || error.downcast_ref().is_some_and(is_fatal) {
                         return Err(error);
                     }
@@ -62,7 +62,7 @@ fn reply(
     message: &str,
     options: &GenerateOptions,
     report: &ReportArgs,
-    load_time: Duration,
+    loading: &Loading,
     current: &Current,
 ) -> anyhow::Result<()> {
     let options = GenerateOptions { cancel: CancelToken::default(), ..options.clone() };
@@ -71,7 +71,7 @@ fn reply(
     set(Some(options.cancel.clone()));
     let engine = chat.engine().clone();
     let generation = chat.say(message, options).map_err(anyhow::Error::from);
-    let given = generation.and_then(|generation| answer::give(&engine, generation, load_time, report, seed));
+    let given = generation.and_then(|generation| answer::give(&engine, generation, (loading, false), report, seed));
     set(None);
     given
 }

@@ -14,6 +14,7 @@ mod model;
 mod output;
 mod progress;
 mod size;
+mod startup;
 mod synth;
 mod trace_file;
 mod virtual_model;
@@ -26,6 +27,7 @@ use clap::Parser;
 use args::{Cli, Command};
 
 fn main() -> ExitCode {
+    startup::begin();
     let Cli { common, command } = Cli::parse();
     let result = match command {
         Command::Adapters { json } => commands::adapters::run(&common, json),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use moxel::{AdapterSelector, Engine, EngineOptions, Gpu, GpuOptions, LoadProgress, ModelFiles, Precision, Tuning, TuningKey};
 
@@ -10,11 +10,12 @@ use crate::args::Common;
 use crate::known_kernels::KnownKernels;
 use crate::location;
 use crate::progress::bytes_bar;
+use crate::startup::{self, Loading};
 
 /// A model, and how long it took until it was there.
 pub struct LoadedModel {
     pub engine: Engine,
-    pub load_time: Duration,
+    pub loading: Loading,
 }
 
 /// Loads the model at a path or URL and says on which adapter.
@@ -36,9 +37,13 @@ pub fn options(common: &Common, precision: Precision) -> EngineOptions {
 /// As [`load`], with the engine's own options.
 pub fn load_with(common: &Common, path: &Path, options: &EngineOptions) -> moxel::Result<LoadedModel> {
     let begin = Instant::now();
-    let files = open_files(common, path)?;
-    let engine = load_files(common, &open_gpu(common.selector())?, &files, options)?;
-    Ok(LoadedModel { engine, load_time: begin.elapsed() })
+    let opened = open_files(common, path)?;
+    let files = begin.elapsed();
+    let gpu = open_gpu(common.selector())?;
+    let adapter = begin.elapsed() - files;
+    let engine = load_files(common, &gpu, &opened, options)?;
+    let loading = Loading { files, adapter, all: begin.elapsed(), done_at: startup::elapsed() };
+    Ok(LoadedModel { engine, loading })
 }
 
 /// Opens the model at a path or URL; no tensor is read yet.

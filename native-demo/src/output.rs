@@ -1,6 +1,7 @@
 //! What goes to the terminal: numbers with units, and text as it is made.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 /// Whether an error says that nobody reads our output any more.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -38,6 +39,11 @@ fn scaled(count: u64, unit: &str) -> String {
         _ => (1e12, "T"),
     };
     format!("{:.1} {prefix}{unit}", count as f64 / scale)
+}
+
+/// Milliseconds to the microsecond.
+pub fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// The most memory that this process has had in use, where the system tells.

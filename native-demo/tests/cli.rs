@@ -57,7 +57,18 @@ fn generate_keeps_its_contract() {
     let answer = moxel(&[&arguments[..], &["--json"]].concat()).json();
     keys(
         &answer,
-        &["text", "token_ids", "prompt_tokens", "completion_tokens", "finish_reason", "kernels", "timings", "stats", "seed"],
+        &[
+            "text",
+            "token_ids",
+            "prompt_tokens",
+            "completion_tokens",
+            "finish_reason",
+            "kernels",
+            "timings",
+            "startup",
+            "stats",
+            "seed",
+        ],
     );
     keys(&answer["timings"], &["load_ms", "prompt_ms", "prompt_per_second", "predicted_ms", "predicted_per_second"]);
     let counts = ["dispatches_per_token", "submits_per_token", "readbacks_per_token", "weight_bytes_per_token", "experts"];

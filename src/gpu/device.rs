@@ -1,6 +1,5 @@
 //! A device with its queue, whether Moxel made it or an application shares its own.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 
 use super::Caps;
 use super::adapter::{AdapterDescription, AdapterSelector, choose, instance};
+use super::pipelines::Pipelines;
 use super::readback::Poller;
-use super::shader::{Pipeline, Shader};
 use crate::{Error, Result};
 
 /// How a device is made and used.
@@ -29,7 +28,7 @@ pub struct Gpu {
     pub(super) queue: wgpu::Queue,
     pub(super) poller: Poller,
     description: AdapterDescription,
-    pipelines: Mutex<HashMap<Shader, Arc<Pipeline>>>,
+    pub(super) pipelines: Pipelines,
     fault: Arc<Mutex<Option<Fault>>>,
     /// Bytes of the buffers that were made here and are still there.
     pub(super) held: Arc<AtomicU64>,
@@ -110,7 +109,7 @@ impl Gpu {
         Self {
             poller: Poller::new(&device),
             description: AdapterDescription::new(0, &info, caps),
-            pipelines: Mutex::default(),
+            pipelines: Pipelines::default(),
             held: Arc::default(),
             answers_later: info.backend == wgpu::Backend::BrowserWebGpu,
             device,
@@ -189,17 +188,6 @@ impl Gpu {
             ))),
             None => made,
         }
-    }
-
-    /// The pipeline of a shader variant, compiled at its first use.
-    pub(super) fn pipeline(&self, shader: &Shader) -> Result<Arc<Pipeline>> {
-        let mut cache = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = cache.get(shader) {
-            return Ok(Arc::clone(found));
-        }
-        let made = Arc::new(Pipeline::compile(self, shader)?);
-        cache.insert(shader.clone(), Arc::clone(&made));
-        Ok(made)
     }
 }
 

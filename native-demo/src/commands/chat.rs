@@ -16,11 +16,11 @@ pub fn run(common: &Common, args: ChatArgs) -> anyhow::Result<()> {
     let trace = TraceFile::begin(&loaded.engine, &args.model, args.report.record_trace.as_deref())?;
     let mut chat = Chat::new(&loaded.engine, args.system.as_deref())?;
     match &args.message {
-        None => interactive::talk(&mut chat, &options, &args.report, loaded.load_time)?,
+        None => interactive::talk(&mut chat, &options, &args.report, &loaded.loading)?,
         Some(message) => {
             let seed = options.sampling.seed;
             let generation = chat.say(message, options)?;
-            answer::give(&loaded.engine, generation, loaded.load_time, &args.report, seed)?;
+            answer::give(&loaded.engine, generation, (&loaded.loading, true), &args.report, seed)?;
         }
     }
     trace.write()

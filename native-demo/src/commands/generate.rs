@@ -15,6 +15,6 @@ pub fn run(common: &Common, args: GenerateArgs) -> anyhow::Result<()> {
     let mut session = loaded.engine.session()?;
     let trace = TraceFile::begin(&loaded.engine, &args.model, args.report.record_trace.as_deref())?;
     let generation = session.generate(&prompt, options)?;
-    answer::give(&loaded.engine, generation, loaded.load_time, &args.report, seed)?;
+    answer::give(&loaded.engine, generation, (&loaded.loading, true), &args.report, seed)?;
     trace.write()
 }
