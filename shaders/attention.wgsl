@@ -1,26 +1,23 @@
-// Causal attention of one query head and token over the cache, with a running maximum and sum (flash attention).
-// One workgroup per head and token: tiles of THREADS keys, a lane per key for the scores, a lane per pair of dimensions
-// for the weighted values.
+// Causal attention of one token over the cache, with a running maximum and sum (flash attention). One workgroup per head: tiles
+// of THREADS keys, a lane per key for the scores, a lane per pair of dimensions for the weighted values.
 //
-// With `fresh`, for one token, it does the work of `rope_append` too: each head turns its query and the token's key itself,
-// the first head of those that share a key appends it, and nobody reads from the cache what is only being written.
+// It does the work of `rope_append` too: each head turns its query and the token's key itself, the first head of those that
+// share a key appends it, and nobody reads from the cache what is only being written.
 
 import package::shared::guard::halted;
-import package::shared::cache::{Pair, from_pair};
-@if(fresh) import package::shared::cache::to_pair;
-@if(fresh) import package::shared::rotation::{Quad, Rotation, quad, qkv, temperature_at};
+import package::shared::cache::{Pair, from_pair, to_pair};
+import package::shared::rotation::{Quad, Rotation, quad, qkv, temperature_at};
 import package::shared::blocks::{Bytes, to_bytes};
 
 struct Params {
     heads: u32,
     kv_heads: u32,
     head_dim: u32, // at most 256
-    out_stride: u32,
     context: u32,  // positions in the cache
     chunk: u32,    // a query sees only keys of its own chunk of this many positions; 0: all
     scale: f32,
     to_bytes: u32, // 1: out is bytes; then head_dim is a multiple of 32
-    // With `fresh` as in rope_append.
+    // As in rope_append.
     rotate: u32,
     coarse_rows: u32,
     normalize: u32,
@@ -30,17 +27,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@if(!fresh)
-@group(0) @binding(1) var<storage, read> q: array<f32>; // [tokens, heads, head_dim]
-@group(0) @binding(3) var<storage, read> step: array<u32>; // position of the first token, then the token ids
-@group(0) @binding(4) var<storage, read_write> out: array<vec4<u32>>; // bits of [tokens, out_stride / 4], or [tokens, out_stride / 32, 3], see shared/blocks
-@if(!fresh)
-@group(0) @binding(5) var<storage, read> k_cache: array<Pair>; // [kv_heads, context, head_dim / 2]
-@if(!fresh)
-@group(0) @binding(6) var<storage, read> v_cache: array<Pair>; // [kv_heads, context, head_dim / 2]
-@if(fresh)
+@group(0) @binding(3) var<storage, read> step: array<u32>; // position of the token, then its id
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<u32>>; // bits of [heads * head_dim / 4], or [heads * head_dim / 32, 3], see shared/blocks
 @group(0) @binding(5) var<storage, read_write> k_cache: array<Pair>; // [kv_heads, context, head_dim / 2]
-@if(fresh)
 @group(0) @binding(6) var<storage, read_write> v_cache: array<Pair>; // [kv_heads, context, head_dim / 2]
 
 const THREADS: u32 = 32u;
@@ -51,14 +40,10 @@ var<workgroup> query: array<vec2<f32>, 128>; // in the end the result
 var<workgroup> scores: array<f32, THREADS>;
 var<workgroup> weights: array<f32, THREADS>;
 var<workgroup> key_count: u32;
-@if(fresh)
 var<workgroup> squares: array<vec2<f32>, THREADS>; // of q, of k
-@if(fresh)
 var<workgroup> new_key: array<vec2<f32>, 128>;
-@if(fresh)
 var<workgroup> new_value: array<vec2<f32>, 128>;
 
-@if(fresh)
 fn prepare(head: u32, position: u32, lane: u32) {
     let sharing = params.heads / params.kv_heads;
     let kv_head = head / sharing;
@@ -114,39 +99,27 @@ fn prepare(head: u32, position: u32, lane: u32) {
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     if halted() { return; }
     let head = workgroup.x;
-    let token = workgroup.y;
-    let position = step[0] + token;
+    let position = step[0];
     var first = 0u;
     if params.chunk != 0u { first = position / params.chunk * params.chunk; }
     let pairs = params.head_dim / 2u;
     let cache_head = head / (params.heads / params.kv_heads) * params.context;
-    @if(!fresh) {
-        if thread == 0u { key_count = position + 1u - first; }
-        for (var p = thread; p < pairs; p += THREADS) {
-            let at = (token * params.heads + head) * params.head_dim + 2u * p;
-            query[p] = vec2(q[at], q[at + 1u]) * params.scale;
-        }
-    }
-    @if(fresh) {
-        if thread == 0u { key_count = position - first; }
-        prepare(head, position, thread);
-    }
+    if thread == 0u { key_count = position - first; }
+    prepare(head, position, thread);
     // The same for all lanes, but from storage: the barriers in the loop need a bound that is uniform for the compiler too.
     let count = workgroupUniformLoad(&key_count);
 
     var highest = LOWEST;
     var total = 0.0;
     var sums: array<vec2<f32>, SLOTS>; // pairs of dimensions thread, thread + THREADS, ...
-    @if(fresh) {
-        var sum = vec2(0.0);
-        for (var p = 0u; p < pairs; p++) {
-            sum += new_key[p] * query[p];
-        }
-        highest = sum.x + sum.y;
-        total = 1.0;
-        for (var i = 0u; i < SLOTS; i++) {
-            if thread + i * THREADS < pairs { sums[i] = new_value[thread + i * THREADS]; }
-        }
+    var sum = vec2(0.0);
+    for (var p = 0u; p < pairs; p++) {
+        sum += new_key[p] * query[p];
+    }
+    highest = sum.x + sum.y;
+    total = 1.0;
+    for (var i = 0u; i < SLOTS; i++) {
+        if thread + i * THREADS < pairs { sums[i] = new_value[thread + i * THREADS]; }
     }
     let tiles = (count + THREADS - 1u) / THREADS;
     for (var tile = 0u; tile < tiles; tile++) {
@@ -188,14 +161,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
 
     // The loop's last read of the query lies before a barrier; where the new key is the only one, this is it.
-    @if(fresh) { workgroupBarrier(); }
+    workgroupBarrier();
     for (var i = 0u; i < SLOTS; i++) {
         let pair = thread + i * THREADS;
         if pair < pairs { query[pair] = sums[i] / total; }
     }
     workgroupBarrier();
     if params.to_bytes == 0u {
-        let to = (token * params.out_stride + head * params.head_dim) / 4u;
+        let to = head * params.head_dim / 4u;
         for (var i = thread; i < params.head_dim / 4u; i += THREADS) {
             out[to + i] = bitcast<vec4<u32>>(vec4(query[2u * i], query[2u * i + 1u]));
         }
@@ -208,7 +181,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         v[i] = vec4(query[at], query[at + 1u]);
     }
     let made = to_bytes(v, 0.0);
-    let to = ((token * params.out_stride + head * params.head_dim) / 32u + thread) * 3u;
+    let to = (head * params.head_dim / 32u + thread) * 3u;
     out[to] = made.head;
     out[to + 1u] = made.lo;
     out[to + 2u] = made.hi;

@@ -14,3 +14,14 @@ fn to_pair(v: vec2<f32>) -> Pair { return v; }
 fn from_pair(p: Pair) -> vec2<f32> { return unpack2x16float(p); }
 @if(kv_f32)
 fn from_pair(p: Pair) -> vec2<f32> { return p; }
+
+// Four of them.
+@if(!kv_f32)
+alias Four = vec2<u32>;
+@if(kv_f32)
+alias Four = vec4<f32>;
+
+@if(!kv_f32)
+fn from_four(p: Four) -> vec4<f32> { return vec4(unpack2x16float(p.x), unpack2x16float(p.y)); }
+@if(kv_f32)
+fn from_four(p: Four) -> vec4<f32> { return p; }

@@ -36,6 +36,7 @@ sources![
     "matmul_tiled",
     "matvec",
     "moe_group",
+    "prompt_attention",
     "residual",
     "rms_norm",
     "rope_append",

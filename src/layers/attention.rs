@@ -3,8 +3,8 @@
 use super::{Linear, Pass, Reader};
 use crate::gpu::Slice;
 use crate::kernels::{
-    Activations, AttentionShape, AttentionSlices, Norm, Query, RopeShape, RopeSlices, Rotate, attention, can_make_bytes,
-    rope_append,
+    Activations, AttentionShape, AttentionSlices, Norm, Projected, RopeShape, RopeSlices, Rotate, attention, can_make_bytes,
+    prompt_attention, rope_append,
 };
 
 /// One layer's attention. Families differ in the fields, not in the order of steps.
@@ -48,18 +48,17 @@ impl Attention {
 
         let (rotate, normalize, temperature) = (self.rotate, self.normalize, self.temperature);
         let rope = RopeShape { heads, kv_heads, head_dim, stride: self.qkv.rows, context, rotate, normalize, temperature };
-        let query = if tokens == 1 {
-            Query::Fresh(&rope, &s.qkv, &self.rope_table)
-        } else {
-            let slices = RopeSlices { qkv: &s.qkv, table: &self.rope_table, step: &s.step, q: &s.q, k_cache, v_cache, kv_f32 };
-            rope_append(&mut p.r, &rope, &slices, tokens);
-            Query::Ready(&s.q)
-        };
         let bytes = p.bytes(self.out.takes_bytes() && can_make_bytes(head_dim), tokens);
         let shape =
             AttentionShape { heads, kv_heads, head_dim, context, chunk: self.chunk, scale: (head_dim as f32).sqrt().recip() };
         let slices = AttentionSlices { k_cache, v_cache, step: &s.step, out: &s.attended, bytes, kv_f32 };
-        attention(&mut p.r, &shape, query, &slices, tokens);
+        if tokens == 1 {
+            attention(&mut p.r, &shape, &Projected { rope: &rope, qkv: &s.qkv, table: &self.rope_table }, &slices);
+        } else {
+            let rotated = RopeSlices { qkv: &s.qkv, table: &self.rope_table, step: &s.step, q: &s.q, k_cache, v_cache, kv_f32 };
+            rope_append(&mut p.r, &rope, &rotated, tokens);
+            prompt_attention(&mut p.r, &shape, &s.q, &slices, tokens);
+        }
 
         let attended = Activations { rows: s.attended.clone(), bytes, undivided: None };
         p.add(&self.out, &attended, next)

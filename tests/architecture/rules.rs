@@ -56,8 +56,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 const ARCHITECTURE_DEPENDENT: &[&str] = &["src/weights/source.rs", "src/gpu/readback.rs"];
 /// wgpu's unchecked calls, each with its reason beside it.
 const UNSAFE: &[&str] = &["src/gpu/shader.rs"];
-/// Shaders without a kernel file of their name: the file that dispatches them.
-const DISPATCHED_BY: &[(&str, &str)] = &[("matvec", "matmul"), ("matmul_tiled", "matmul")];
+/// Shaders that compute what another kernel does, in another shape: the kernel whose twin they share.
+const SAME_AS: &[(&str, &str)] = &[("matvec", "matmul"), ("matmul_tiled", "matmul"), ("prompt_attention", "attention")];
 /// Files in `src/kernels` that dispatch nothing.
 const KERNEL_HELPERS: &[&str] = &["mod", "matrix", "choice", "activations"];
 /// A file with one job fits on a few screens.
@@ -187,7 +187,7 @@ pub fn one_name_per_kernel(files: &[Source]) -> Vec<String> {
     let mut wrong = Vec::new();
     for file in files {
         if let Some(shader) = stem(&file.path, "shaders/", ".wgsl") {
-            let kernel = DISPATCHED_BY.iter().find(|(name, _)| *name == shader).map_or(shader.as_str(), |(_, by)| by);
+            let kernel = SAME_AS.iter().find(|(name, _)| *name == shader).map_or(shader.as_str(), |(_, by)| by);
             for partner in [format!("src/kernels/{kernel}.rs"), format!("src/reference/{kernel}.rs")] {
                 if !has(partner.clone()) {
                     wrong.push(format!("{}: there is no {partner}", file.path));

@@ -1,82 +1,121 @@
-//! `attention`, over caches of halves and of floats.
+//! `attention`: one token's projections in, its keys and values appended, its attention out.
 
 use half::f16;
 
 use super::blocks::{BLOCK_WORDS, from_bytes, half_steps};
-use super::harness::{POISON, Random, close, floats, poisoned, rows, run, words};
+use super::harness::{POISON, Random, as_floats, close, floats, poisoned, run, words};
+use super::rope_append::{frequencies, table};
 use crate::gpu::{Recorder, Slice};
-use crate::kernels::{AttentionShape, AttentionSlices, Query, attention, can_make_bytes};
-use crate::reference::{self, Attention};
+use crate::kernels::{AttentionShape, AttentionSlices, Projected, RopeShape, Rotate, attention, can_make_bytes};
+use crate::reference::{self, Attention, Order, Rope};
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
+    rotate: Rotate,
+    normalize: Option<f32>,
+    temperature: Option<(f32, f32)>,
     position: usize,
-    tokens: usize,
     chunk: usize,
     kv_f32: bool,
     bytes: bool,
-    /// Magnitude of the queries: at 1000 the softmax has one key.
-    sharpness: f32,
 }
 
-const CASE: Case =
-    Case { heads: 4, kv_heads: 2, head_dim: 16, position: 0, tokens: 1, chunk: 0, kv_f32: true, bytes: false, sharpness: 1.0 };
+const CASE: Case = Case {
+    heads: 4,
+    kv_heads: 2,
+    head_dim: 16,
+    rotate: Rotate::Halves,
+    normalize: None,
+    temperature: None,
+    position: 40,
+    chunk: 0,
+    kv_f32: true,
+    bytes: false,
+};
 
 impl Case {
-    /// The kernel against the twin, which may be told of another chunk.
-    fn compare(self, twin_chunk: usize) -> Result<(), String> {
-        let Self { heads, kv_heads, head_dim, position, tokens, chunk, kv_f32, bytes, sharpness } = self;
+    /// The kernel against `rope_append` and `attention` of the twins, the position of whose token may be another.
+    fn compare(self, twin_position: usize) -> Result<(), String> {
+        let Self { heads, kv_heads, head_dim, position, chunk, kv_f32, bytes, .. } = self;
         let mut random = Random((heads * 1000 + position) as u64);
-        // More positions than are filled: what lies behind is poison, and must not be read.
-        let (context, filled) = (position + tokens + 5, position + tokens);
+        let context = position + 3;
+        let stored = |x: f32| if kv_f32 { x } else { f16::from_f32(x).to_f32() };
+        let qkv = random.floats((heads + 2 * kv_heads) * head_dim, 1.0);
         let mut cache = || -> Vec<f32> {
             let values = random.floats(kv_heads * context * head_dim, 1.0).into_iter().enumerate();
-            values
-                .map(|(i, x)| match i / head_dim % context < filled {
-                    false => f32::from_bits(POISON),
-                    true if kv_f32 => x,
-                    true => f16::from_f32(x).to_f32(),
-                })
-                .collect()
+            let past = |i: usize| i / head_dim % context < position;
+            values.map(|(i, x)| if past(i) { stored(x) } else { f32::from_bits(POISON) }).collect()
         };
-        let (k, v) = (cache(), cache());
-        let q = random.floats(tokens * heads * head_dim, sharpness);
-        let scale = (head_dim as f32).powf(-0.5);
-        let twin = Attention { heads, kv_heads, head_dim, context, chunk: twin_chunk, scale };
-        let expected = reference::attention(&twin, &q, &k, &v, position);
+        let (mut k, mut v) = (cache(), cache());
+        let (k_cache, v_cache) = (on_gpu(&k, kv_f32), on_gpu(&v, kv_f32));
+        let (before_k, before_v) = (k.clone(), v.clone());
 
-        let out_stride = (heads * head_dim).next_multiple_of(32);
-        let out = poisoned(tokens * out_stride);
-        let mut recorder = Recorder::default();
+        let (order, rotate) = match self.rotate {
+            Rotate::None => (Order::None, Rotate::None),
+            Rotate::Adjacent => (Order::Adjacent, Rotate::Adjacent),
+            Rotate::Halves => (Order::Halves, Rotate::Halves),
+        };
+        let (normalize, temperature) = (self.normalize, self.temperature);
+        let twin = Rope { heads, kv_heads, head_dim, order, frequencies: frequencies(head_dim), normalize, temperature };
+        let turned = reference::rope_append(&twin, &qkv, twin_position);
+        for (cache, new) in [(&mut k, &turned.k), (&mut v, &turned.v)] {
+            for (head, new) in new.chunks_exact(head_dim).enumerate() {
+                let at = (head * context + position) * head_dim;
+                cache[at..at + head_dim].iter_mut().zip(new).for_each(|(cache, &new)| *cache = stored(new));
+            }
+        }
+        let scale = (head_dim as f32).powf(-0.5);
+        let shape = Attention { heads, kv_heads, head_dim, context, chunk, scale };
+        let expected = reference::attention(&shape, &turned.q, &k, &v, position);
+
+        let rope = RopeShape { heads, kv_heads, head_dim, stride: qkv.len(), context, rotate, normalize, temperature };
+        let out = poisoned((heads * head_dim).next_multiple_of(32));
+        let slices =
+            AttentionSlices { k_cache: &k_cache, v_cache: &v_cache, step: &words(&[position as u32]), out: &out, bytes, kv_f32 };
         let shape = AttentionShape { heads, kv_heads, head_dim, context, chunk, scale };
-        let (k_cache, v_cache) = (&stored(&k, kv_f32), &stored(&v, kv_f32));
-        let slices = AttentionSlices { k_cache, v_cache, step: &words(&[position as u32]), out: &out, bytes, kv_f32 };
-        attention(&mut recorder, &shape, Query::Ready(&floats(&q)), &slices, tokens);
-        let [out] = run(recorder, [&out]);
-        // Scores of magnitude s have an error of about s * 2^-22, and the softmax turns it into a relative one.
-        let bound = 2e-6 + 1e-6 * sharpness * (head_dim as f32).sqrt();
+        let (qkv, table) = (floats(&qkv), floats(&table(context, &frequencies(head_dim))));
+        let mut recorder = Recorder::default();
+        attention(&mut recorder, &shape, &Projected { rope: &rope, qkv: &qkv, table: &table }, &slices);
+        let [out, made_k, made_v] = run(recorder, [&out, &k_cache, &v_cache]);
+
+        // The new entries, and the old ones as they were.
+        let step = if kv_f32 { 0.0 } else { 1.0 / 1024.0 };
+        for (made, expected, before) in [(made_k, &k, before_k), (made_v, &v, before_v)] {
+            let made = from_gpu(&made, kv_f32);
+            for (i, (made, (expected, before))) in made.iter().zip(expected.iter().zip(&before)).enumerate() {
+                if i / head_dim % context == position {
+                    close(&[*made], &[*expected], |_| 4e-6 + step * expected.abs()).map_err(|e| format!("cache {i}: {e}"))?;
+                } else if !kv_f32 && before.is_nan() {
+                    assert!(made.is_nan(), "cache {i} was written");
+                } else {
+                    assert_eq!(made.to_bits(), before.to_bits(), "cache {i} was written");
+                }
+            }
+        }
+        // A key off by its rounding to a half moves a score by as much, and a value its part of the sum.
+        let bound = 2e-5 + 4.0 * step;
         if bytes {
             let (values, _) = from_bytes(&out[..expected.len() / 32 * BLOCK_WORDS])?;
             let steps = half_steps(&expected);
             return close(&values, &expected, |i| steps[i] + 2.0 * bound);
         }
-        close(&rows(&out, out_stride, 0, heads * head_dim)?, &expected, |_| bound)
+        close(&as_floats(&out[..expected.len()]), &expected, |_| bound)
     }
 
     fn check(self) {
         for kv_f32 in [true, false] {
             for bytes in [false, true].into_iter().filter(|bytes| !bytes || can_make_bytes(self.head_dim)) {
                 let case = Self { kv_f32, bytes, ..self };
-                case.compare(self.chunk).unwrap_or_else(|e| panic!("{case:?}: {e}"));
+                case.compare(self.position).unwrap_or_else(|e| panic!("{case:?}: {e}"));
             }
         }
     }
 }
 
-fn stored(cache: &[f32], kv_f32: bool) -> Slice {
+fn on_gpu(cache: &[f32], kv_f32: bool) -> Slice {
     if kv_f32 {
         return floats(cache);
     }
@@ -84,47 +123,43 @@ fn stored(cache: &[f32], kv_f32: bool) -> Slice {
     words(&cache.chunks_exact(2).map(pair).collect::<Vec<_>>())
 }
 
+fn from_gpu(words: &[u32], kv_f32: bool) -> Vec<f32> {
+    if kv_f32 {
+        return as_floats(words);
+    }
+    words.iter().flat_map(|w| [*w as u16, (w >> 16) as u16]).map(|h| f16::from_bits(h).to_f32()).collect()
+}
+
 #[test]
-fn every_head_size() {
-    for head_dim in [16, 24, 64, 96, 128, 256] {
-        Case { head_dim, position: 70, ..CASE }.check();
-        Case { head_dim, tokens: 5, ..CASE }.check();
+fn every_rotation_and_head_size() {
+    for rotate in [Rotate::None, Rotate::Adjacent, Rotate::Halves] {
+        for head_dim in [16, 24, 64, 96, 128, 256] {
+            Case { rotate, head_dim, ..CASE }.check();
+        }
     }
 }
 
 #[test]
-fn every_grouping_of_heads() {
-    for (heads, kv_heads) in [(1, 1), (3, 1), (5, 5), (9, 3), (8, 2), (6, 3)] {
-        Case { heads, kv_heads, position: 9, tokens: 2, ..CASE }.check();
-    }
-}
-
-#[test]
-fn every_number_of_keys() {
-    for position in [0, 1, 62, 63, 64, 65, 127, 128, 500] {
+fn every_position_and_grouping() {
+    for position in [0, 1, 31, 32, 33, 64, 300] {
         Case { position, ..CASE }.check();
+        Case { position, chunk: 32, ..CASE }.check();
     }
-    Case { tokens: 75, ..CASE }.check();
-    Case { tokens: 75, position: 30, head_dim: 24, ..CASE }.check();
-}
-
-#[test]
-fn chunks_hide_what_came_before() {
-    for chunk in [1, 3, 32, 40, 64, 100] {
-        Case { chunk, tokens: 75, ..CASE }.check();
-        Case { chunk, position: 199, tokens: 5, ..CASE }.check();
+    for (heads, kv_heads) in [(1, 1), (9, 3), (5, 5), (6, 1)] {
+        Case { heads, kv_heads, ..CASE }.check();
     }
-    Case { chunk: 8192, position: 300, ..CASE }.check();
 }
 
 #[test]
-fn one_key_can_take_everything() {
-    Case { sharpness: 1000.0, position: 100, tokens: 3, ..CASE }.check();
+fn normalised_and_at_temperature() {
+    let case = Case { normalize: Some(1e-5), rotate: Rotate::Adjacent, ..CASE };
+    case.check();
+    Case { head_dim: 128, ..case }.check();
+    Case { normalize: None, rotate: Rotate::None, temperature: Some((16.0, 0.1)), position: 70, ..case }.check();
 }
 
 #[test]
-fn another_chunk_is_noticed() {
-    let case = Case { chunk: 32, tokens: 75, ..CASE };
-    assert!(case.compare(33).is_err());
-    assert!(case.compare(0).is_err());
+fn another_position_is_noticed() {
+    assert!(CASE.compare(CASE.position).is_ok());
+    assert!(CASE.compare(CASE.position + 1).is_err());
 }

@@ -10,8 +10,8 @@ use naga::{AddressSpace, Module, ScalarKind, TypeInner};
 
 use crate::gpu::Shader;
 use crate::kernels::{
-    Matmul, Matvec, add_bias, argmax, attention, combine, embed, gated, is_quantized, matmul, moe_group, residual, rms_norm,
-    rope_append, router, swiglu,
+    Matmul, Matvec, add_bias, argmax, attention, combine, embed, gated, is_quantized, matmul, moe_group, prompt_attention,
+    residual, rms_norm, rope_append, router, swiglu,
 };
 use crate::weights::DType;
 
@@ -34,9 +34,7 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     add(add_bias::PARAMS, vec![add_bias::shader()]);
     add(argmax::PARAMS, vec![argmax::shader()]);
     let caches = || either.into_iter().flat_map(|f32| either.map(|narrow| (f32, narrow)));
-    for fresh in either {
-        add(attention::PARAMS, caches().map(|(f32, narrow)| attention::shader(f32, narrow, fresh)).collect());
-    }
+    add(attention::PARAMS, caches().map(|(f32, narrow)| attention::shader(f32, narrow)).collect());
     add(combine::PARAMS, either.map(combine::shader).into());
     add(embed::PARAMS, DType::ALL.map(embed::shader).into());
     for dtype in DType::ALL {
@@ -51,6 +49,8 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
         }
     }
     add(moe_group::PARAMS, vec![moe_group::shader()]);
+    let heads = |f32| [64, 128, 256].map(|head_dim| prompt_attention::shader(f32, head_dim));
+    add(prompt_attention::PARAMS, either.into_iter().flat_map(heads).collect());
     add(rms_norm::PARAMS, either.map(rms_norm::shader).into());
     add(rope_append::PARAMS, either.map(rope_append::shader).into());
     add(router::PARAMS, std::iter::once(None).chain(DType::ALL.map(Some)).map(router::shader).collect());

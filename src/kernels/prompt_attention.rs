@@ -1,0 +1,42 @@
+//! Attention of several tokens whose keys and values are in the cache already; its twin is `attention`'s.
+
+use super::attention::{AttentionShape, AttentionSlices};
+use super::{params, u32_of};
+use crate::gpu::{Dispatch, Recorder, Shader, Slice};
+
+params! {
+    tokens: u32, heads: u32, kv_heads: u32, head_dim: u32, out_stride: u32, context: u32, chunk: u32, scale: f32, to_bytes: u32,
+}
+
+/// Rows, which are pairs of a token and a head, that a workgroup computes.
+const ROWS: usize = 32;
+
+/// `q` is [tokens, heads, head_dim], rotated.
+pub(crate) fn prompt_attention(r: &mut Recorder, shape: &AttentionShape, q: &Slice, s: &AttentionSlices<'_>, tokens: usize) {
+    let params = Params {
+        tokens: u32_of(tokens),
+        heads: u32_of(shape.heads),
+        kv_heads: u32_of(shape.kv_heads),
+        head_dim: u32_of(shape.head_dim),
+        out_stride: u32_of(shape.out_stride()),
+        context: u32_of(shape.context),
+        chunk: u32_of(shape.chunk),
+        scale: shape.scale,
+        to_bytes: u32::from(s.bytes),
+    };
+    let rows = tokens * shape.heads / shape.kv_heads;
+    let mut bindings = vec![(1, q.clone())];
+    bindings.extend(s.bindings());
+    r.dispatch(Dispatch {
+        shader: shader(s.kv_f32, shape.head_dim),
+        params: params.bytes(),
+        bindings,
+        groups: [u32_of(rows.div_ceil(ROWS)), u32_of(shape.kv_heads), 1],
+        weight_bytes: 0,
+    });
+}
+
+pub(super) fn shader(kv_f32: bool, head_dim: usize) -> Shader {
+    let shader = Shader::new("prompt_attention").with_if(kv_f32, "kv_f32");
+    shader.with_if(head_dim <= 64, "up_to_64").with_if((65..=128).contains(&head_dim), "up_to_128")
+}
