@@ -110,6 +110,7 @@ mod packing;
 #[cfg(test)]
 mod reference;
 mod repack;
+mod roofline;
 mod rope;
 pub mod sampler;
 mod session;
@@ -131,6 +132,7 @@ pub use model_files::ModelFiles;
 pub use models::{ModelInfo, expert_plan};
 #[cfg(any(unix, windows))]
 pub use pack::{PackOptions, PackProgress, PackSummary, PackWeights, pack};
+pub use roofline::Roofline;
 pub use session::{Counters, Logits, Routing, Session};
 pub use tuning::{Candidate, Tuning, TuningKey, TuningReport, tune};
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::roles::{Role, role};
 use super::{Architecture, architecture};
 use crate::Result;
 use crate::experts::{ExpertBudget, ExpertPlan};
@@ -40,6 +41,8 @@ pub struct ModelInfo {
     pub parameters: u64,
     /// Of these, the ones that computing one token uses: all but the routed experts that are not chosen.
     pub active_parameters: u64,
+    /// Of these, the ones that every token of a prompt is multiplied by: without embedding and head.
+    pub layer_parameters: u64,
     /// Elements in each format.
     pub formats: BTreeMap<String, u64>,
     /// Bytes of all tensors in the checkpoint.
@@ -89,11 +92,12 @@ impl ModelInfo {
         };
         let container = if checkpoint.is_packed() { "packed" } else { container };
         let mut formats = BTreeMap::new();
-        let (mut parameters, mut weight_bytes) = (0, 0);
+        let (mut parameters, mut weight_bytes, mut ends) = (0, 0, 0);
         for tensor in checkpoint.tensors() {
             *formats.entry(tensor.dtype.name().to_string()).or_insert(0) += tensor.elements();
             parameters += tensor.elements();
             weight_bytes += tensor.bytes();
+            ends += if role(&tensor.name) == Role::Ends { tensor.elements() } else { 0 };
         }
         let (mut expert_parameters, mut expert_bytes) = (0, 0);
         for layer in model.expert_layers(checkpoint)? {
@@ -125,6 +129,7 @@ impl ModelInfo {
             experts_per_token: dims.chosen,
             parameters,
             active_parameters: parameters - idle,
+            layer_parameters: parameters - idle - ends,
             formats,
             weight_bytes,
             expert_bytes,

@@ -20,6 +20,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("repack", &["packing", "weights"]),
     // Bytes of experts into slots: it knows no session and no model.
     ("experts", &["repack", "packing", "kernels", "gpu", "weights"]),
+    // Measures the adapter itself, with kernels of its own.
+    ("roofline", &["kernels", "gpu"]),
     ("rope", &["config", "kernels"]),
     ("kv_cache", &["dims", "gpu"]),
     ("layers", &["dims", "kernels", "kv_cache", "gpu"]),

@@ -15,3 +15,4 @@ mod routing;
 mod translation;
 mod variants;
 mod weights;
+mod yardsticks;

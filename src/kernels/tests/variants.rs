@@ -10,8 +10,8 @@ use naga::{AddressSpace, Module, ScalarKind, TypeInner};
 
 use crate::gpu::Shader;
 use crate::kernels::{
-    Matmul, Matvec, add_bias, argmax, attention, combine, embed, gated, is_quantized, matmul, moe_group, prompt_attention,
-    residual, rms_norm, rope_append, router, swiglu,
+    Matmul, Matvec, add_bias, argmax, attention, combine, copy_memory, embed, gated, is_quantized, matmul, moe_group,
+    multiply_add, prompt_attention, residual, rms_norm, rope_append, router, swiglu,
 };
 use crate::weights::DType;
 
@@ -24,8 +24,9 @@ pub(super) struct Variant {
 /// All of them. What the kernel tests run must be among them, see `harness::run`.
 pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     let mut all = Vec::new();
-    // Prompts wait for their experts before they go on: only what computes single tokens runs ahead.
-    let runs_ahead = |shader: &Shader| !["matmul", "matmul_tiled", "moe_group"].contains(&shader.label());
+    // Prompts wait for their experts before they go on, and yardsticks have none: only what computes single tokens runs ahead.
+    let runs_ahead =
+        |shader: &Shader| !["matmul", "matmul_tiled", "moe_group", "copy_memory", "multiply_add"].contains(&shader.label());
     let mut add = |params, shaders: Vec<Shader>| {
         let guarded: Vec<_> = shaders.iter().filter(|s| runs_ahead(s)).map(|s| s.clone().with("guarded")).collect();
         all.extend(shaders.into_iter().chain(guarded).map(|shader| Variant { shader, params }));
@@ -36,6 +37,7 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     let caches = || either.into_iter().flat_map(|f32| either.map(|narrow| (f32, narrow)));
     add(attention::PARAMS, caches().map(|(f32, narrow)| attention::shader(f32, narrow)).collect());
     add(combine::PARAMS, either.map(combine::shader).into());
+    add(copy_memory::PARAMS, vec![copy_memory::shader()]);
     add(embed::PARAMS, DType::ALL.map(embed::shader).into());
     for dtype in DType::ALL {
         let fits = |bytes: bool| !bytes || is_quantized(dtype);
@@ -49,6 +51,7 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
         }
     }
     add(moe_group::PARAMS, vec![moe_group::shader()]);
+    add(multiply_add::PARAMS, vec![multiply_add::shader()]);
     let heads = |f32| [64, 128, 256].map(|head_dim| prompt_attention::shader(f32, head_dim));
     add(prompt_attention::PARAMS, either.into_iter().flat_map(heads).collect());
     add(rms_norm::PARAMS, either.map(rms_norm::shader).into());
