@@ -30,6 +30,11 @@ pub fn count(count: u64) -> String {
     scaled(count, "").trim_end().to_owned()
 }
 
+/// A number of operations in the unit that suits it.
+pub fn operations(count: u64) -> String {
+    scaled(count, "FLOP")
+}
+
 fn scaled(count: u64, unit: &str) -> String {
     let (scale, prefix) = match count {
         0..1_000 => return format!("{count} {unit}"),
@@ -74,6 +79,7 @@ mod tests {
         assert_eq!(bytes(1_500), "1.5 kB");
         assert_eq!(bytes(98_362_432), "98.4 MB");
         assert_eq!(bytes(2_000_000_000_000), "2.0 TB");
+        assert_eq!(operations(51_200_000_000_000), "51.2 TFLOP");
         assert_eq!(count(12), "12");
         assert_eq!(count(134_515_008), "134.5 M");
         assert_eq!(count(17_000_000_000), "17.0 B");

@@ -33,6 +33,18 @@ fn rows_have_mean_and_deviation() {
     assert_eq!(counts(&rows[1]), [Some(1.0); 2]);
     assert!(rows[1]["weight_bytes_per_token"].as_f64() > rows[0]["weight_bytes_per_token"].as_f64());
     assert!(rows[1]["dispatches_per_token"].as_f64() > Some(5.0));
+    // Shares of what the adapter reaches: memory for tokens one by one, arithmetic for prompts.
+    let number = |row: &Value, key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key}: {row}"));
+    for row in &rows {
+        for key in ["copy_bytes_per_second", "f32_operations_per_second", "readback_microseconds", "upload_bytes_per_second"] {
+            assert!(number(row, key) > 0.0, "{key}: {row}");
+        }
+    }
+    assert!(rows[0]["bandwidth_share"].is_null() && number(&rows[0], "arithmetic_share") > 0.0);
+    assert!(rows[1]["arithmetic_share"].is_null());
+    let read = number(&rows[1], "weight_bytes_per_token") * number(&rows[1], "tokens_per_second");
+    let share = read / number(&rows[1], "copy_bytes_per_second");
+    assert!((number(&rows[1], "bandwidth_share") / share - 1.0).abs() < 1e-9, "{}", rows[1]);
 }
 
 #[test]
@@ -59,6 +71,25 @@ fn tables_have_every_row() {
     let table = bench(&["-p", "8", "-n", "4", "--output", "md"]).ok().stdout;
     assert!(table.contains("| pp8 |") && table.contains("| tg4 |") && table.contains(" ± "), "{table}");
     assert!(table.contains("matvec: ") && !table.contains("ratio"), "{table}");
+}
+
+/// One page that fetches nothing, with a chart for each kind of test and each share, and the same rows in a file beside it.
+#[test]
+fn a_report_is_one_page() {
+    let file = folder("a_report_is_one_page").join("rows.json").display().to_string();
+    let page = bench(&["-p", "4", "-n", "2", "-o", "html", "--save", &file]).ok().stdout;
+    assert!(page.starts_with("<!doctype html>") && page.trim_end().ends_with("</html>"), "{page}");
+    assert_eq!(page.matches("<svg").count(), 4, "{page}");
+    for word in ["pp4", "tg2", "% of copy", "% of f32", "FLOP/s", "matvec: "] {
+        assert!(page.contains(word), "{word}: {page}");
+    }
+    let outside = ["<script", "<link", "src=", "href=", "url(", "@import"];
+    assert!(!outside.iter().any(|mark| page.contains(mark)), "{page}");
+    let saved: Value = serde_json::from_str(&std::fs::read_to_string(&file).expect("the file")).expect("rows");
+    assert_eq!(saved.as_array().map(Vec::len), Some(2));
+    assert!(page.contains(&format!("{:.2}", saved[1]["tokens_per_second"].as_f64().expect("a speed"))), "{page}");
+    let refused = bench(&["-p", "4", "-n", "0", "--save", "no/such/folder/rows.json"]);
+    assert!(refused.status == 1 && refused.stderr.contains("no/such/folder"), "{}", refused.stderr);
 }
 
 #[test]

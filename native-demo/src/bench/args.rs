@@ -38,7 +38,10 @@ pub struct BenchArgs {
     /// Measure on each adapter in turn
     #[arg(long, conflicts_with = "adapter")]
     pub all_adapters: bool,
-    /// Put the ratio to an earlier run beside each test: what `-o json` wrote then
+    /// Keep the rows as `-o json` writes them, also after each model, in case a later one does not end well
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+    /// Put the ratio to an earlier run beside each test: what `-o json` or `--save` wrote then
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
 }
@@ -51,6 +54,8 @@ pub enum Form {
     Json,
     /// Comma-separated values with a header line
     Csv,
+    /// A web page with charts that needs no other file
+    Html,
 }
 
 impl BenchArgs {

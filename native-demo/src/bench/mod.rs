@@ -1,17 +1,19 @@
 //! `moxel bench`: speed of prompt processing (pp) and of generation (tg), measured as llama-bench does.
 
 mod args;
+mod bars;
 mod compare;
 mod date;
 mod measure;
 mod plan;
+mod report;
 mod row;
 mod shape_model;
 mod shapes;
 mod subject;
 mod table;
 
-use moxel::{AdapterDescription, AdapterSelector, EngineOptions, Gpu, GpuOptions, Precision};
+use moxel::{AdapterDescription, AdapterSelector, EngineOptions, Gpu, GpuOptions, Precision, Roofline};
 
 pub use args::BenchArgs;
 use args::Form;
@@ -21,7 +23,7 @@ use row::{Circumstances, Row};
 use subject::Subject;
 
 use crate::args::{Common, usage_error};
-use crate::{model, output};
+use crate::{model, output, trace_file};
 
 pub fn run(common: &Common, args: &BenchArgs) -> anyhow::Result<()> {
     let tests = args.tests();
@@ -35,13 +37,17 @@ pub fn run(common: &Common, args: &BenchArgs) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     let mut failure = None;
     for (selector, adapter) in &adapters {
+        let mut roofline = None;
         for subject in &subjects {
-            match measure(common, args, selector, subject, &tests, &with) {
+            match measure(common, args, (selector, &mut roofline), subject, &tests, &with) {
                 Ok(measured) => rows.extend(measured),
                 Err(error) => {
                     rows.push(Row::failed(adapter, &subject.name(), &error, &with));
                     failure.get_or_insert(error);
                 }
+            }
+            if let Some(file) = &args.save {
+                trace_file::replace(file, &serde_json::to_string_pretty(&rows)?)?;
             }
         }
     }
@@ -65,16 +71,20 @@ fn adapters(common: &Common, args: &BenchArgs) -> anyhow::Result<Vec<(AdapterSel
     Ok(vec![(selector, gpu.description().clone())])
 }
 
-/// All tests of one model on one adapter.
+/// All tests of one model on one adapter, whose roofline is measured unless it is known.
 fn measure(
     common: &Common,
     args: &BenchArgs,
-    adapter: &AdapterSelector,
+    (adapter, roofline): (&AdapterSelector, &mut Option<Roofline>),
     subject: &Subject,
     tests: &[Test],
     with: &Circumstances,
 ) -> anyhow::Result<Vec<Row>> {
     let gpu = model::open_gpu(adapter.clone())?;
+    let best = match *roofline {
+        Some(known) => known,
+        None => *roofline.insert(pollster::block_on(Roofline::measure(&gpu))?),
+    };
     let positions = tests.iter().map(Test::positions).max().unwrap_or(0);
     let context = common.context.unwrap_or(positions);
     let opened = subject.open(common, &gpu, context)?;
@@ -82,17 +92,18 @@ fn measure(
     options.experts.budget = opened.budget;
     let engine = model::load_files(common, &gpu, &opened.files, &options)?;
     let measured = measure::all(&engine, tests, args.repetitions)?;
-    let row = |measured| Row::measured(&engine, (&opened.model, &subject.name()), measured, with);
+    let row = |measured| Row::measured(&engine, (&opened.model, &subject.name()), measured, best, with);
     Ok(measured.into_iter().map(row).collect())
 }
 
 fn show(form: Form, rows: &[Row], notes: &[String]) -> anyhow::Result<()> {
-    if !matches!(form, Form::Md) {
+    if !matches!(form, Form::Md | Form::Html) {
         notes.iter().for_each(|note| eprintln!("{note}"));
     }
     match form {
         Form::Json => output::show_json(&rows),
         Form::Md => Ok(output::show(&table::markdown(rows, notes))?),
+        Form::Html => Ok(output::show(&report::html(rows, notes)?)?),
         Form::Csv => Ok(output::show(&table::csv(rows)?)?),
     }
 }

@@ -1,6 +1,6 @@
 //! What a benchmark says: a row for each test, or for what could not be measured.
 
-use moxel::{AdapterDescription, Engine};
+use moxel::{AdapterDescription, Engine, Roofline};
 use serde::Serialize;
 
 use super::measure::Measured;
@@ -44,6 +44,12 @@ pub struct TestRow {
     pub submits_per_token: f64,
     pub readbacks_per_token: f64,
     pub weight_bytes_per_token: f64,
+    /// Of generation: weights read per second, as a share of the bytes that a copy reads and writes in that time.
+    pub bandwidth_share: Option<f64>,
+    /// Of prompts: operations per second for multiplying by the layers' weights, as a share of the f32 ones that the adapter reaches.
+    pub arithmetic_share: Option<f64>,
+    #[serde(flatten)]
+    pub roofline: Roofline,
     pub driver: String,
     pub driver_info: String,
     pub tier: String,
@@ -87,12 +93,21 @@ pub struct Circumstances {
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Row {
-    pub fn measured(engine: &Engine, (model, filename): (&str, &str), measured: Measured, with: &Circumstances) -> Self {
+    pub fn measured(
+        engine: &Engine,
+        (model, filename): (&str, &str),
+        measured: Measured,
+        roofline: Roofline,
+        with: &Circumstances,
+    ) -> Self {
         let (info, adapter) = (engine.info(), engine.gpu().description());
         let (tokens_per_second, stddev) = mean_and_deviation(&measured.samples);
         let (test, work, tokens) = (measured.test, measured.work, measured.tokens() as f64);
         let per_token = |count: u64| count as f64 / tokens;
         let [n_prompt, n_gen] = [Kind::Prompt, Kind::Generation].map(|kind| if test.kind == kind { test.count } else { 0 });
+        let is = |kind| (test.kind == kind).then_some(tokens_per_second);
+        let bandwidth = |speed| per_token(work.weight_bytes) * speed / roofline.copy_bytes_per_second;
+        let arithmetic = |speed| 2.0 * info.layer_parameters as f64 * speed / roofline.f32_operations_per_second;
         Self::Measured(Box::new(TestRow {
             model: model.to_owned(),
             model_size: info.weight_bytes,
@@ -114,6 +129,9 @@ impl Row {
             submits_per_token: per_token(work.submits),
             readbacks_per_token: per_token(work.readbacks),
             weight_bytes_per_token: per_token(work.weight_bytes),
+            bandwidth_share: is(Kind::Generation).map(bandwidth),
+            arithmetic_share: is(Kind::Prompt).map(arithmetic),
+            roofline,
             driver: adapter.driver.clone(),
             driver_info: adapter.driver_info.clone(),
             tier: adapter.tier.clone(),
@@ -135,6 +153,31 @@ impl Row {
             date: with.date.clone(),
             error: format!("{error:#}"),
         })
+    }
+}
+
+impl Row {
+    /// The test's result, if there is one.
+    pub fn test(&self) -> Option<&TestRow> {
+        match self {
+            Self::Measured(row) => Some(row),
+            Self::Failed(_) => None,
+        }
+    }
+}
+
+impl TestRow {
+    pub fn kind(&self) -> Kind {
+        if self.n_gen > 0 { Kind::Generation } else { Kind::Prompt }
+    }
+
+    /// How near it comes to what the adapter reaches, in words.
+    pub fn share(&self) -> String {
+        match (self.bandwidth_share, self.arithmetic_share) {
+            (Some(share), _) => format!("{:.1} % of copy", 100.0 * share),
+            (None, Some(share)) => format!("{:.1} % of f32", 100.0 * share),
+            (None, None) => String::new(),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::row::{Row, TestRow};
 use crate::output;
 
 /// Columns of the comma-separated form: all names of all rows but the single runs. New ones are added behind.
-const COLUMNS: [&str; 27] = [
+const COLUMNS: [&str; 34] = [
     "model",
     "model_size",
     "model_n_params",
@@ -26,6 +26,13 @@ const COLUMNS: [&str; 27] = [
     "submits_per_token",
     "readbacks_per_token",
     "weight_bytes_per_token",
+    "bandwidth_share",
+    "arithmetic_share",
+    "copy_bytes_per_second",
+    "f32_operations_per_second",
+    "dispatch_microseconds",
+    "readback_microseconds",
+    "upload_bytes_per_second",
     "driver",
     "driver_info",
     "tier",
@@ -41,19 +48,20 @@ pub fn markdown(rows: &[Row], notes: &[String]) -> String {
     let compared = rows.iter().any(|row| matches!(row, Row::Measured(row) if row.earlier.is_some()));
     let (more_titles, more_rules) = if compared { (" earlier | ratio |", "---:|---:|") } else { ("", "") };
     let mut text = format!(
-        "| model | size | params | backend | adapter | test | tokens/s |{more_titles}\n\
-         |---|---:|---:|---|---|---:|---:|{more_rules}\n"
+        "| model | size | params | backend | adapter | test | tokens/s | share |{more_titles}\n\
+         |---|---:|---:|---|---|---:|---:|---:|{more_rules}\n"
     );
     let mut about = Vec::new();
     for row in rows {
         match row {
             Row::Measured(row) => {
                 text += &markdown_row(row, compared);
+                push_new(&mut about, abilities(row));
                 push_new(&mut about, format!("{} on {} ({}): {}", row.model_filename, row.adapter, row.driver_info, row.kernels));
             }
             Row::Failed(row) => {
                 let empty = if compared { " | |" } else { "" };
-                text += &format!("| {} | | | {} | {} | failed | |{empty}\n", row.model_filename, row.backend, row.adapter);
+                text += &format!("| {} | | | {} | {} | failed | | |{empty}\n", row.model_filename, row.backend, row.adapter);
                 push_new(&mut about, format!("{} on {}: {}", row.model_filename, row.adapter, row.error));
             }
         }
@@ -64,7 +72,7 @@ pub fn markdown(rows: &[Row], notes: &[String]) -> String {
 
 fn markdown_row(row: &TestRow, compared: bool) -> String {
     let mut text = format!(
-        "| {} | {} | {} | {} | {} | {} | {:.2} ± {:.2} |",
+        "| {} | {} | {} | {} | {} | {} | {:.2} ± {:.2} | {} |",
         row.model,
         output::bytes(row.model_size),
         output::count(row.model_n_params),
@@ -72,7 +80,8 @@ fn markdown_row(row: &TestRow, compared: bool) -> String {
         row.adapter,
         row.test,
         row.tokens_per_second,
-        row.stddev
+        row.stddev,
+        row.share(),
     );
     if compared {
         text += &row
@@ -80,6 +89,20 @@ fn markdown_row(row: &TestRow, compared: bool) -> String {
             .map_or(" | |".to_owned(), |earlier| format!(" {:.2} | {:.2} x |", earlier.earlier_tokens_per_second, earlier.ratio));
     }
     text + "\n"
+}
+
+/// What the adapter reaches at best, in words.
+fn abilities(row: &TestRow) -> String {
+    let best = &row.roofline;
+    format!(
+        "{} copies {}/s, computes {}/s in f32, takes {:.1} µs for a dispatch, {:.0} µs for a read-back, and {}/s in uploads",
+        row.adapter,
+        output::bytes(best.copy_bytes_per_second as u64),
+        output::operations(best.f32_operations_per_second as u64),
+        best.dispatch_microseconds,
+        best.readback_microseconds,
+        output::bytes(best.upload_bytes_per_second as u64)
+    )
 }
 
 fn push_new(lines: &mut Vec<String>, line: String) {
