@@ -16,10 +16,7 @@ impl<'a> TraceFile<'a> {
     /// Begins to record. What makes writing impossible is said now, not after a long text.
     pub fn begin(engine: &'a Engine, model: &Path, file: Option<&Path>) -> anyhow::Result<Self> {
         let Some(file) = file else { return Ok(Self(None)) };
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if file.is_dir() || !folder.is_dir() {
-            bail!("cannot write {}: give a file in a folder that exists", file.display());
-        }
+        check_place(file)?;
         let name = model.file_name().unwrap_or(model.as_os_str()).to_string_lossy();
         engine.start_trace(&name)?;
         Ok(Self(Some((engine, file.to_owned()))))
@@ -33,6 +30,15 @@ impl<'a> TraceFile<'a> {
         eprintln!("{} tokens, {}: {}", trace.tokens().len(), file.display(), output::bytes(fs::metadata(&file)?.len()));
         Ok(())
     }
+}
+
+/// Fails where no such file can be written.
+pub fn check_place(file: &Path) -> anyhow::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if file.is_dir() || !folder.is_dir() {
+        bail!("cannot write {}: give a file in a folder that exists", file.display());
+    }
+    Ok(())
 }
 
 /// Writes a file under another name first: whoever finds it under its own finds all of it.

@@ -11,7 +11,7 @@ const BAR: i32 = 16;
 const LEFT: i32 = 470;
 const RIGHT: i32 = 110;
 /// Characters of a label that there is room for.
-const LABEL: usize = 66;
+const LABEL: usize = 84;
 const COLOUR: RGBColor = RGBColor(0, 114, 178);
 
 /// A bar.

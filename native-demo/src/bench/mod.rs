@@ -32,6 +32,7 @@ pub fn run(common: &Common, args: &BenchArgs) -> anyhow::Result<()> {
     }
     let subjects = args.subjects();
     let earlier = args.compare.as_deref().map(EarlierRun::read).transpose()?;
+    args.save.as_deref().map(trace_file::check_place).transpose()?;
     let adapters = adapters(common, args)?;
     let with = Circumstances { precision: common.precision_or(Precision::Fast), date: date::now() };
     let mut rows = Vec::new();

@@ -7,7 +7,7 @@ use crate::output;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;padding:0 1rem;color:#1a1a1a}\
     table{border-collapse:collapse;font-size:13px;margin:.6rem 0}th,td{padding:.25rem .6rem;border-bottom:1px solid #ddd;\
-    text-align:left;vertical-align:top}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}\
+    text-align:left;vertical-align:top;white-space:nowrap}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}\
     .wide{overflow-x:auto}svg{max-width:100%;height:auto}h2{margin-top:2rem}";
 
 /// The whole page; `notes` are sentences to add.
