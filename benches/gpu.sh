@@ -58,7 +58,7 @@ if [ "${TESTS:-1}" = 1 ]; then
 fi
 
 say "Measuring"
-"$moxel" bench "${subjects[@]}" "${choose[@]}" -p 128,512 -n 64 -r 3 -o html --save "$work/rows.json" "$@" >"$work/report.html"
+"$moxel" bench "${subjects[@]}" "${choose[@]}" -p 128,512 -n 64 -r 3 --profile -o html --save "$work/rows.json" "$@" >"$work/report.html"
 
 # A folder named after the adapter, in letters that every file system takes.
 name=$(python3 - "$work/rows.json" <<'PYTHON'

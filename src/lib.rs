@@ -133,8 +133,8 @@ pub use models::{ModelInfo, expert_plan};
 #[cfg(any(unix, windows))]
 pub use pack::{PackOptions, PackProgress, PackSummary, PackWeights, pack};
 pub use roofline::Roofline;
-pub use session::{Counters, Logits, Routing, Session};
-pub use tuning::{Candidate, Tuning, TuningKey, TuningReport, tune};
+pub use session::{Counters, KernelTime, Logits, Routing, Session};
+pub use tuning::{Candidate, Tuning, TuningKey, TuningReport, product_rate, tune};
 
 /// The README's program compiles.
 #[cfg(doctest)]

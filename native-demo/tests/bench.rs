@@ -92,6 +92,32 @@ fn a_report_is_one_page() {
     assert!(refused.status == 1 && refused.stderr.contains("give a file in a folder that exists"), "{}", refused.stderr);
 }
 
+/// What the kernels of a step took, where the adapter has timestamps; a row is the same without.
+#[test]
+fn steps_are_profiled() {
+    let adapters = moxel(&["adapters", "--json"]).json();
+    let shape = ["bench", "--shape", "granite-1b", "--layers", "1", "-p", "4", "-n", "2", "-r", "1", "--profile"];
+    let run = moxel(&[&shape[..], &["--adapter", "0", "-o", "json"]].concat());
+    if adapters[0]["features"]["timestamps"] == false {
+        assert!(run.stderr.contains("no profile") && run.json()[1]["profile"].is_null());
+        return;
+    }
+    let rows = run.json();
+    for (row, tokens) in rows.as_array().expect("rows").iter().zip([4, 1]) {
+        assert_eq!(row["profile_tokens"], tokens);
+        let kernels = row["profile"].as_array().expect("kernels");
+        let sum = |key: &str| kernels.iter().map(|kernel| kernel[key].as_f64().expect("a number")).sum::<f64>();
+        let steps = if tokens == 1 { 1.0 } else { 1.0 / 4.0 };
+        assert_eq!(Some(sum("calls") * steps), row["dispatches_per_token"].as_f64(), "{row}");
+        assert!((sum("weight_bytes") * steps / row["weight_bytes_per_token"].as_f64().expect("a count") - 1.0).abs() < 1e-9);
+        assert!((sum("microseconds") / row["profile_microseconds"].as_f64().expect("a time") - 1.0).abs() < 1e-9);
+        assert!(sum("microseconds") > 0.0 && row["product_bytes_per_second"].as_f64() > Some(0.0), "{row}");
+    }
+    assert!(rows[0]["product_share"].is_null() && rows[1]["product_share"].as_f64() > Some(0.0), "{rows}");
+    let table = moxel(&shape).ok().stdout;
+    assert!(table.contains("| kernel | calls |") && table.contains("Products read"), "{table}");
+}
+
 #[test]
 fn an_earlier_run_is_compared() {
     let file = folder("an_earlier_run_is_compared").join("earlier.json");

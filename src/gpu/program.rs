@@ -22,7 +22,7 @@ pub(crate) struct Program {
 #[derive(Clone, Copy)]
 pub(crate) struct Stretch<'a>(&'a [Step]);
 
-enum Step {
+pub(super) enum Step {
     Dispatch { pipeline: Arc<Pipeline>, bindings: wgpu::BindGroup, groups: [u32; 3], weight_bytes: u64 },
     Copy { from: Slice, to: Slice },
 }
@@ -38,6 +38,13 @@ impl Program {
         let from = from.map_or(0, |cut| self.cuts[cut]);
         let to = to.map_or(self.steps.len(), |cut| self.cuts[cut]);
         Stretch(&self.steps[from..to])
+    }
+}
+
+impl<'a> Stretch<'a> {
+    /// Its steps, in order.
+    pub(super) fn steps(self) -> &'a [Step] {
+        self.0
     }
 }
 

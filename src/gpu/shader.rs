@@ -56,6 +56,8 @@ pub(crate) struct Shader {
 }
 
 pub(super) struct Pipeline {
+    /// The shader's, for who looks at it.
+    pub(super) name: String,
     pub(super) raw: wgpu::ComputePipeline,
     pub(super) layout: wgpu::BindGroupLayout,
 }
@@ -141,6 +143,6 @@ impl Pipeline {
         let raw =
             gpu.caught(wgpu::ErrorFilter::Validation, make).map_err(|error| Error::Gpu(format!("shader {name}: {error}")))?;
         let layout = raw.get_bind_group_layout(0);
-        Ok(Self { raw, layout })
+        Ok(Self { name, raw, layout })
     }
 }

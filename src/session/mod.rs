@@ -1,6 +1,7 @@
 //! A session: one timeline of tokens with its KV cache, and the only loops that drive the GPU.
 
 mod ahead;
+mod profile;
 mod programs;
 mod run;
 mod turns;
@@ -14,6 +15,7 @@ use crate::layers::{RoutingLayout, Scratch};
 use crate::sampler::Sampler;
 use crate::{Error, Result};
 
+pub use profile::KernelTime;
 use programs::{ProgramCache, Tail};
 
 /// Tokens whose logits are computed and read back together by [`Session::logits`].

@@ -53,13 +53,7 @@ impl Session {
     ///
     /// Dropped while it waits, or after an error, the timeline is as it was.
     pub(super) async fn run(&mut self, tokens: &[u32], tail: Tail) -> Result<Report> {
-        if self.unread {
-            // A read that nobody waited for: wgpu would map the buffer for it as soon as that work is done, not the next.
-            self.read(1).await?;
-        }
-        let mut step = vec![self.tokens.len() as u32];
-        step.extend_from_slice(tokens);
-        self.engine.gpu.write(self.scratch.step.buffer(), 0, bytemuck::cast_slice(&step));
+        self.begin(tokens).await?;
         let mode = match tokens {
             _ if self.engine.experts.complete() => Mode::Resident,
             [_] => Mode::Ahead,
@@ -76,6 +70,18 @@ impl Session {
         let report = report?;
         self.tokens.extend_from_slice(tokens);
         Ok(report)
+    }
+
+    /// Tells the kernels which tokens come, and where in the timeline.
+    pub(super) async fn begin(&mut self, tokens: &[u32]) -> Result<()> {
+        if self.unread {
+            // A read that nobody waited for: wgpu would map the buffer for it as soon as that work is done, not the next.
+            self.read(1).await?;
+        }
+        let mut step = vec![self.tokens.len() as u32];
+        step.extend_from_slice(tokens);
+        self.engine.gpu.write(self.scratch.step.buffer(), 0, bytemuck::cast_slice(&step));
+        Ok(())
     }
 
     async fn run_resident(&mut self, programs: &Programs, tokens: &[u32]) -> Result<Report> {

@@ -57,6 +57,11 @@ impl<'a> Bench<'a> {
         })
     }
 
+    /// Bytes of the matrix.
+    pub(super) fn weight_bytes(&self) -> u64 {
+        self.matrix.layout.bytes()
+    }
+
     /// Time of the work; gives up early on what is far from `fastest`.
     pub(super) async fn time(&self, choice: KernelChoice, work: Work, fastest: Duration) -> Result<Duration> {
         let mut repetitions = 1;

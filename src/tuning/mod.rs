@@ -138,6 +138,18 @@ pub async fn tune(gpu: &Gpu, files: &ModelFiles, precision: Precision) -> Result
     })
 }
 
+/// Bytes of weights per second that one token's product reads with these kernels while nothing else runs, at the model's own
+/// format and sizes: what the products of a whole token can be compared with. `None` for a small model, of which nothing is measured.
+///
+/// # Errors
+/// The device fails.
+pub async fn product_rate(gpu: &Gpu, files: &ModelFiles, kernels: KernelChoice) -> Result<Option<f64>> {
+    let Some(subject) = Subject::of(files)? else { return Ok(None) };
+    let bench = Bench::new(gpu, subject).await?;
+    let time = bench.time(kernels, Work::One, Duration::MAX).await?;
+    Ok(Some(bench.weight_bytes() as f64 / time.as_secs_f64()))
+}
+
 /// The kernels of an engine.
 pub(crate) async fn kernels(gpu: &Gpu, files: &ModelFiles, tuning: Tuning, precision: Precision) -> Result<KernelChoice> {
     match tuning {

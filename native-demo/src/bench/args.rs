@@ -41,6 +41,9 @@ pub struct BenchArgs {
     /// Keep the rows as `-o json` writes them, also after each model, in case a later one does not end well
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
+    /// Say what each kernel takes in a step of each test, in a run of its own, where the adapter has timestamps
+    #[arg(long)]
+    pub profile: bool,
     /// Put the ratio to an earlier run beside each test: what `-o json` or `--save` wrote then
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,

@@ -7,6 +7,7 @@ use moxel::sampler::{Sampler, SamplingOptions};
 use moxel::{Counters, Engine, Session};
 
 use super::plan::{Kind, Test};
+use super::profile::{self, Profile};
 
 /// What a test came to.
 pub struct Measured {
@@ -15,6 +16,8 @@ pub struct Measured {
     pub samples: Vec<f64>,
     /// Work of all timed runs.
     pub work: Counters,
+    /// Its kernels, if they were asked for and the adapter can tell.
+    pub profile: Option<Profile>,
 }
 
 impl Measured {
@@ -24,15 +27,23 @@ impl Measured {
     }
 }
 
-/// Measures every test `runs` times, after a run that does not count: it compiles pipelines and fills caches.
+/// Measures every test `runs` times, after a run that does not count: it compiles pipelines and fills caches. With the number of
+/// tokens that are computed together, profiles each test behind that.
 ///
 /// # Errors
 /// A test that does not fit into the context, or a failing GPU.
-pub fn all(engine: &Engine, tests: &[Test], runs: u32) -> moxel::Result<Vec<Measured>> {
+pub fn all(engine: &Engine, tests: &[Test], runs: u32, profile: Option<usize>) -> moxel::Result<Vec<Measured>> {
     let mut session = engine.session()?;
     let positions = tests.iter().map(Test::positions).max().unwrap_or(0);
     let tokens = some_tokens(positions, engine.info().vocab);
-    tests.iter().map(|&test| one(&mut session, &tokens, test, runs)).collect()
+    let measured = |&test| {
+        let mut measured = one(&mut session, &tokens, test, runs)?;
+        if let Some(chunk) = profile {
+            measured.profile = profile::measure(&mut session, &tokens, test, chunk)?;
+        }
+        Ok(measured)
+    };
+    tests.iter().map(measured).collect()
 }
 
 /// Token ids spread over the vocabulary: what they say does not matter for the speed, the rows that they touch might.
@@ -66,7 +77,7 @@ fn one(session: &mut Session, tokens: &[u32], test: Test, runs: u32) -> moxel::R
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(Measured { test, samples, work: difference(session.counters(), before) })
+    Ok(Measured { test, samples, work: difference(session.counters(), before), profile: None })
 }
 
 fn difference(after: Counters, before: Counters) -> Counters {

@@ -6,6 +6,7 @@ mod compare;
 mod date;
 mod measure;
 mod plan;
+mod profile;
 mod report;
 mod row;
 mod shape_model;
@@ -92,7 +93,13 @@ fn measure(
     let mut options = EngineOptions { context: Some(context), ..model::options(common, Precision::Fast) };
     options.experts.budget = opened.budget;
     let engine = model::load_files(common, &gpu, &opened.files, &options)?;
-    let measured = measure::all(&engine, tests, args.repetitions)?;
+    let mut measured = measure::all(&engine, tests, args.repetitions, args.profile.then_some(options.prefill_chunk))?;
+    if measured.iter().any(|test| test.profile.is_some()) {
+        let best = pollster::block_on(moxel::product_rate(&gpu, &opened.files, engine.kernel_choice()))?;
+        measured.iter_mut().filter_map(|test| test.profile.as_mut()).for_each(|profile| profile.compare(best));
+    } else if args.profile {
+        eprintln!("no profile: {} has no timestamps, or not all experts have a place on it", gpu.description().name);
+    }
     let row = |measured| Row::measured(&engine, (&opened.model, &subject.name()), measured, best, with);
     Ok(measured.into_iter().map(row).collect())
 }

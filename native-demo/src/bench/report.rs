@@ -2,6 +2,7 @@
 
 use super::bars::{self, Bar};
 use super::plan::Kind;
+use super::profile::TITLES;
 use super::row::{Row, TestRow};
 use crate::output;
 
@@ -30,6 +31,7 @@ pub fn html(rows: &[Row], notes: &[String]) -> anyhow::Result<String> {
         &chart("Prompts, % of the f32 arithmetic that the adapter reaches", &prompts, |row| share(row.arithmetic_share), 1.0)?;
     page += &adapters(&tests);
     page += &tests_table(&tests);
+    tests.iter().for_each(|row| page += &profile(row));
     page += &failures(rows);
     notes.iter().for_each(|note| page += &format!("<p>{}</p>\n", escaped(note)));
     Ok(page + "</body>\n</html>\n")
@@ -125,6 +127,15 @@ fn tests_table(tests: &[&TestRow]) -> String {
         ])
     };
     table("Tests", &titles, &tests.iter().map(line).collect::<Vec<_>>())
+}
+
+/// The kernels of a row's step, if it was profiled.
+fn profile(row: &TestRow) -> String {
+    let Some(profile) = &row.profile else { return String::new() };
+    let lines: Vec<_> = profile.lines().map(|line| cells(&line)).collect();
+    let what = format!("{} of {} on {}", row.test, row.model, row.adapter);
+    let title = format!("Kernels of {} tokens together: {}", profile.profile_tokens, escaped(&what));
+    format!("{}<p>{}</p>\n", table(&title, &TITLES, &lines), escaped(&profile.products()))
 }
 
 fn failures(rows: &[Row]) -> String {

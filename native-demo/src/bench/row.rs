@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::measure::Measured;
 use super::plan::Kind;
+use super::profile::Profile;
 
 /// A row of the result.
 #[derive(Serialize)]
@@ -59,6 +60,8 @@ pub struct TestRow {
     pub date: String,
     #[serde(flatten)]
     pub earlier: Option<Earlier>,
+    #[serde(flatten)]
+    pub profile: Option<Profile>,
 }
 
 /// The same test in an earlier run.
@@ -138,6 +141,7 @@ impl Row {
             version: VERSION,
             date: with.date.clone(),
             earlier: None,
+            profile: measured.profile,
         }))
     }
 

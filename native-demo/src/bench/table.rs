@@ -2,11 +2,12 @@
 
 use serde_json::Value;
 
+use super::profile::TITLES;
 use super::row::{Row, TestRow};
 use crate::output;
 
-/// Columns of the comma-separated form: all names of all rows but the single runs. New ones are added behind.
-const COLUMNS: [&str; 34] = [
+/// Columns of the comma-separated form: all names of all rows but the lists. New ones are added behind.
+const COLUMNS: [&str; 39] = [
     "model",
     "model_size",
     "model_n_params",
@@ -40,6 +41,11 @@ const COLUMNS: [&str; 34] = [
     "date",
     "earlier_tokens_per_second",
     "ratio",
+    "profile_tokens",
+    "profile_microseconds",
+    "product_bytes_per_second",
+    "best_product_bytes_per_second",
+    "product_share",
     "error",
 ];
 
@@ -66,6 +72,7 @@ pub fn markdown(rows: &[Row], notes: &[String]) -> String {
             }
         }
     }
+    rows.iter().filter_map(Row::test).for_each(|row| text += &profile(row));
     about.iter().chain(notes).for_each(|line| text += &format!("\n{line}\n"));
     text
 }
@@ -89,6 +96,16 @@ fn markdown_row(row: &TestRow, compared: bool) -> String {
             .map_or(" | |".to_owned(), |earlier| format!(" {:.2} | {:.2} x |", earlier.earlier_tokens_per_second, earlier.ratio));
     }
     text + "\n"
+}
+
+/// The kernels of a row's step, if it was profiled.
+fn profile(row: &TestRow) -> String {
+    let Some(profile) = &row.profile else { return String::new() };
+    let tokens = profile.profile_tokens;
+    let mut text = format!("\n{} of {} on {}, kernels of {tokens} tokens together:\n\n", row.test, row.model, row.adapter);
+    text += &format!("| {} |\n|---|---:|---:|---:|---:|\n", TITLES.join(" | "));
+    profile.lines().for_each(|line| text += &format!("| {} |\n", line.join(" | ")));
+    text + "\n" + &profile.products() + "\n"
 }
 
 /// What the adapter reaches at best, in words.
