@@ -65,6 +65,11 @@ impl Profile {
         }
     }
 
+    /// What was profiled, in words.
+    pub fn step(&self) -> String {
+        if self.profile_tokens == 1 { "one token".into() } else { format!("{} tokens together", self.profile_tokens) }
+    }
+
     /// Names, calls, times, shares and rates of the kernels, in words.
     pub fn lines(&self) -> impl Iterator<Item = [String; 5]> {
         self.profile.iter().map(|time| {

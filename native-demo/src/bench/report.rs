@@ -134,7 +134,7 @@ fn profile(row: &TestRow) -> String {
     let Some(profile) = &row.profile else { return String::new() };
     let lines: Vec<_> = profile.lines().map(|line| cells(&line)).collect();
     let what = format!("{} of {} on {}", row.test, row.model, row.adapter);
-    let title = format!("Kernels of {} tokens together: {}", profile.profile_tokens, escaped(&what));
+    let title = format!("Kernels of {}: {}", profile.step(), escaped(&what));
     format!("{}<p>{}</p>\n", table(&title, &TITLES, &lines), escaped(&profile.products()))
 }
 

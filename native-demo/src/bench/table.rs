@@ -101,8 +101,7 @@ fn markdown_row(row: &TestRow, compared: bool) -> String {
 /// The kernels of a row's step, if it was profiled.
 fn profile(row: &TestRow) -> String {
     let Some(profile) = &row.profile else { return String::new() };
-    let tokens = profile.profile_tokens;
-    let mut text = format!("\n{} of {} on {}, kernels of {tokens} tokens together:\n\n", row.test, row.model, row.adapter);
+    let mut text = format!("\n{} of {} on {}, kernels of {}:\n\n", row.test, row.model, row.adapter, profile.step());
     text += &format!("| {} |\n|---|---:|---:|---:|---:|\n", TITLES.join(" | "));
     profile.lines().for_each(|line| text += &format!("| {} |\n", line.join(" | ")));
     text + "\n" + &profile.products() + "\n"
