@@ -2,7 +2,7 @@
 // chosen experts; s is 1 or an expert's score, which may multiply y instead.
 //
 // Lanes and shapes are those of `matvec`. A lane holds the rows of gate and of up that belong together, so W's halves are
-// whole groups; a workgroup's blocks of y are put together in workgroup memory.
+// whole groups; a workgroup's block of y is put together in workgroup memory.
 
 import package::shared::guard::halted;
 import package::shared::formats::Row;
@@ -29,42 +29,44 @@ struct Params {
 
 @if(cooperative) const SLICES: u32 = 8u;
 @if(!cooperative) const SLICES: u32 = 1u;
-@if(cooperative) const GROUPS: u32 = 1u;
-@if(!cooperative) const GROUPS: u32 = 2u;
+@if(cooperative) const LANES: u32 = 32u;
+@if(quads) const LANES: u32 = 4u;
+@if(!cooperative && !quads) const LANES: u32 = 8u;
+const ROWS: u32 = 32u / LANES;
 const SCORE_INPUT: u32 = 1u;
 
 @if(cooperative)
 var<workgroup> partial: array<vec3<f32>, 256>; // gate, up, squares
-var<workgroup> values: array<f32, 32 * GROUPS>;
+var<workgroup> values: array<f32, 32>;
 
-@compute @workgroup_size(32 * SLICES)
+@compute @workgroup_size(LANES * SLICES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) size: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
     if halted() { return; }
-    let lane = thread % 32u;
-    let slice = thread / 32u;
+    let lane = thread % LANES;
+    let slice = thread / LANES;
     let pair = workgroup.y;
-    let group = (workgroup.z * size.x + workgroup.x) * GROUPS;
+    let group = workgroup.z * size.x + workgroup.x;
     var base = 0u;
     @if(experts) {
         base = chosen[pair] * 2u * params.groups;
     }
     if group >= params.groups || base < params.first_group || base >= params.end_group { return; }
-    base -= params.first_group;
+    let here = base - params.first_group + group;
 
-    var gates: array<f32, GROUPS>;
-    var ups: array<f32, GROUPS>;
+    var gates: array<f32, ROWS>;
+    var ups: array<f32, ROWS>;
     var squares = 0.0;
     for (var block = slice; block < params.blocks; block += SLICES) {
         let v = load_activation(block);
         if params.norm_cols != 0u { squares += block_squares(block, params.blocks); }
-        for (var g = 0u; g < GROUPS; g++) {
-            let here = base + min(group + g, params.groups - 1u);
-            gates[g] += dot_weights(load_weights(Row(here, lane, params.blocks), block), v);
-            ups[g] += dot_weights(load_weights(Row(here + params.groups, lane, params.blocks), block), v);
+        for (var r = 0u; r < ROWS; r++) {
+            let row = lane + LANES * r;
+            gates[r] += dot_weights(load_weights(Row(here, row, params.blocks), block), v);
+            ups[r] += dot_weights(load_weights(Row(here + params.groups, row, params.blocks), block), v);
         }
     }
     @if(cooperative) {
@@ -72,7 +74,7 @@ fn main(
         workgroupBarrier();
         for (var s = 1u; s < SLICES; s++) {
             // All slices add up in the same order, and the first one's sum is used.
-            let other = partial[(slice + s) % SLICES * 32u + lane];
+            let other = partial[(slice + s) % SLICES * LANES + lane];
             gates[0] += other.x;
             ups[0] += other.y;
             squares += other.z;
@@ -85,19 +87,18 @@ fn main(
         if params.scores == SCORE_INPUT { factor *= scores[pair]; } else { after = scores[pair]; }
     }
     if slice == 0u {
-        for (var g = 0u; g < GROUPS; g++) {
-            let gate = factor * gates[g];
-            values[g * 32u + lane] = gate / (1.0 + exp(-gate)) * (factor * ups[g]) * after;
+        for (var r = 0u; r < ROWS; r++) {
+            let gate = factor * gates[r];
+            values[lane + LANES * r] = gate / (1.0 + exp(-gate)) * (factor * ups[r]) * after;
         }
     }
     workgroupBarrier();
-    if thread >= GROUPS || group + thread >= params.groups { return; }
+    if thread != 0u { return; }
     var v: array<vec4<f32>, 8>;
     for (var i = 0u; i < 8u; i++) {
-        let at = thread * 32u + 4u * i;
-        v[i] = vec4(values[at], values[at + 1u], values[at + 2u], values[at + 3u]);
+        v[i] = vec4(values[4u * i], values[4u * i + 1u], values[4u * i + 2u], values[4u * i + 3u]);
     }
-    let block = pair * params.groups + group + thread;
+    let block = pair * params.groups + group;
     if params.to_bytes == 1u {
         let made = to_bytes(v, 0.0);
         y[block * 3u] = made.head;

@@ -14,11 +14,11 @@ import package::shared::product::{NONE, Params};
 @group(0) @binding(7) var<storage, read> tile_pairs: array<u32>; // [tiles, TOKENS], NONE where a tile is not full
 
 const TOKENS: u32 = 4u;
-// Loads cost more than arithmetic where this shape is used, registers set the limit: bytes need few for a block.
-@if(i8) const ROWS: u32 = 6u;
-@if(!i8) const ROWS: u32 = 2u;
+// As many as common software adapters compute at a time, see matvec.
+const LANES: u32 = 8u;
+const ROWS: u32 = 32u / LANES;
 
-@compute @workgroup_size(32)
+@compute @workgroup_size(LANES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) size: vec3<u32>,
@@ -26,7 +26,7 @@ fn main(
 ) {
     if halted() { return; }
     let groups = (params.rows + 31u) / 32u;
-    let group = (workgroup.z * size.x + workgroup.x) * ROWS;
+    let group = workgroup.z * size.x + workgroup.x;
     let tile = workgroup.y;
     var base = 0u;
     var pairs = vec4(tile * TOKENS) + vec4(0u, 1u, 2u, 3u);
@@ -36,7 +36,8 @@ fn main(
         pairs = vec4(tile_pairs[tile * TOKENS], tile_pairs[tile * TOKENS + 1u], tile_pairs[tile * TOKENS + 2u], tile_pairs[tile * TOKENS + 3u]);
     }
     // Nothing of this part of the weights is wanted here.
-    if group >= groups || base + group >= params.end_group || base + group + ROWS <= params.first_group { return; }
+    if group >= groups || base + group >= params.end_group || base + group < params.first_group { return; }
+    let here = base + group - params.first_group;
     // A token that is not there is computed as the last one that is, and not written.
     let x_rows = min(pairs, vec4(params.tokens - 1u)) / params.sharing * params.blocks;
 
@@ -47,8 +48,7 @@ fn main(
         let v2 = load_activation(x_rows.z + block);
         let v3 = load_activation(x_rows.w + block);
         for (var r = 0u; r < ROWS; r++) {
-            let here = clamp(base + min(group + r, groups - 1u), params.first_group, params.end_group - 1u) - params.first_group;
-            let row = Row(here, lane, params.blocks);
+            let row = Row(here, lane + LANES * r, params.blocks);
             @if(i8) {
                 let w = load_weights(row, block);
                 sums[r] += vec4(dot_weights(w, v0), dot_weights(w, v1), dot_weights(w, v2), dot_weights(w, v3));
@@ -61,14 +61,12 @@ fn main(
     }
 
     for (var r = 0u; r < ROWS; r++) {
-        let row = (group + r) * 32u + lane;
-        let global = base + group + r;
-        if row < params.rows && global >= params.first_group && global < params.end_group {
-            for (var t = 0u; t < TOKENS; t++) {
-                if pairs[t] < params.tokens {
-                    let at = pairs[t] * params.y_stride + params.y_offset + row;
-                    if params.accumulate == 1u { y[at] += sums[r][t]; } else { y[at] = sums[r][t]; }
-                }
+        let row = group * 32u + lane + LANES * r;
+        if row >= params.rows { return; }
+        for (var t = 0u; t < TOKENS; t++) {
+            if pairs[t] < params.tokens {
+                let at = pairs[t] * params.y_stride + params.y_offset + row;
+                if params.accumulate == 1u { y[at] += sums[r][t]; } else { y[at] = sums[r][t]; }
             }
         }
     }

@@ -1,7 +1,8 @@
 // y[offset + row] (+)= dot(W[row], x) for each token, or with `experts` for each (token, chosen expert) pair.
 //
-// A lane holds ROWS rows (one of each of ROWS groups) and runs over the blocks of a row. Row-per-thread shape: one lane
-// does a whole row, no barrier. Cooperative shape (condition `cooperative`): SLICES lanes share a row and add up at the end.
+// A workgroup computes a group of 32 rows. Row-per-thread shape: a few lanes hold several whole rows each, no barrier; as many
+// as software adapters compute at a time, so that they read the group's weights from begin to end. Cooperative shape
+// (condition `cooperative`): a lane for each row, SLICES times, which add up at the end.
 
 import package::shared::guard::halted;
 import package::shared::formats::Row;
@@ -15,30 +16,33 @@ import package::shared::product::Params;
 
 @if(cooperative) const SLICES: u32 = 8u;
 @if(!cooperative) const SLICES: u32 = 1u;
-@if(cooperative) const ROWS: u32 = 1u;
-@if(!cooperative) const ROWS: u32 = 4u;
+@if(cooperative) const LANES: u32 = 32u;
+@if(quads) const LANES: u32 = 4u;
+@if(!cooperative && !quads) const LANES: u32 = 8u;
+const ROWS: u32 = 32u / LANES;
 
 @if(cooperative)
 var<workgroup> partial: array<vec2<f32>, 256>; // sum, squares
 
-@compute @workgroup_size(32 * SLICES)
+@compute @workgroup_size(LANES * SLICES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) size: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
     if halted() { return; }
-    let lane = thread % 32u;
-    let slice = thread / 32u;
+    let lane = thread % LANES;
+    let slice = thread / LANES;
     let pair = workgroup.y;
     let groups = (params.rows + 31u) / 32u;
-    let group = (workgroup.z * size.x + workgroup.x) * ROWS;
+    let group = workgroup.z * size.x + workgroup.x;
     var base = 0u;
     @if(experts) {
         base = chosen[pair] * groups;
     }
     // Nothing of this part of the weights is wanted here.
-    if group >= groups || base + group >= params.end_group || base + group + ROWS <= params.first_group { return; }
+    if group >= groups || base + group >= params.end_group || base + group < params.first_group { return; }
+    let here = base + group - params.first_group;
     let x_row = pair / params.sharing * params.blocks;
 
     var sums: array<f32, ROWS>;
@@ -47,8 +51,7 @@ fn main(
         let v = load_activation(x_row + block);
         if params.norm_cols != 0u { squares += block_squares(block, params.blocks); }
         for (var r = 0u; r < ROWS; r++) {
-            let here = clamp(base + min(group + r, groups - 1u), params.first_group, params.end_group - 1u) - params.first_group;
-            sums[r] += dot_weights(load_weights(Row(here, lane, params.blocks), block), v);
+            sums[r] += dot_weights(load_weights(Row(here, lane + LANES * r, params.blocks), block), v);
         }
     }
 
@@ -63,9 +66,8 @@ fn main(
     }
     let factor = norm_factor(squares, params.norm_cols, params.norm_eps);
     for (var r = 0u; r < ROWS; r++) {
-        let row = (group + r) * 32u + lane;
-        let global = base + group + r;
-        if row < params.rows && global >= params.first_group && global < params.end_group {
+        let row = group * 32u + lane + LANES * r;
+        if row < params.rows {
             let at = pair * params.y_stride + params.y_offset + row;
             if params.accumulate == 1u { y[at] += factor * sums[r]; } else { y[at] = factor * sums[r]; }
         }

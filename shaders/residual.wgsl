@@ -1,7 +1,7 @@
 // x += W input, and what the norm behind it gives but for its division: h = x * weight, with the sum of squares of each block
 // of x. With `experts` it adds the products of a token's chosen experts, each with its own input, in the order of their ranks.
 //
-// One token. Lanes and shapes are those of `matvec`; a workgroup's blocks of h are put together in workgroup memory.
+// One token. Lanes and shapes are those of `matvec`; a workgroup's block of h is put together in workgroup memory.
 
 import package::shared::guard::halted;
 import package::shared::formats::Row;
@@ -28,12 +28,14 @@ struct Params {
 
 @if(cooperative) const SLICES: u32 = 8u;
 @if(!cooperative) const SLICES: u32 = 1u;
-@if(cooperative) const ROWS: u32 = 1u;
-@if(!cooperative) const ROWS: u32 = 4u;
+@if(cooperative) const LANES: u32 = 32u;
+@if(quads) const LANES: u32 = 4u;
+@if(!cooperative && !quads) const LANES: u32 = 8u;
+const ROWS: u32 = 32u / LANES;
 
 @if(cooperative)
 var<workgroup> partial: array<f32, 256>;
-var<workgroup> updated: array<vec2<f32>, 32 * ROWS>; // x, h
+var<workgroup> updated: array<vec2<f32>, 32>; // x, h
 
 fn matrix_at(rank: u32) -> u32 {
     @if(experts) {
@@ -44,29 +46,28 @@ fn matrix_at(rank: u32) -> u32 {
     }
 }
 
-@compute @workgroup_size(32 * SLICES)
+@compute @workgroup_size(LANES * SLICES)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) size: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
 ) {
     if halted() { return; }
-    let lane = thread % 32u;
-    let slice = thread / 32u;
+    let lane = thread % LANES;
+    let slice = thread / LANES;
     let groups = (params.rows + 31u) / 32u;
-    let group = (workgroup.z * size.x + workgroup.x) * ROWS;
+    let group = workgroup.z * size.x + workgroup.x;
     let first = matrix_at(0u) * groups + group;
-    if group >= groups || first >= params.end_group || first + ROWS <= params.first_group { return; }
+    if group >= groups || first >= params.end_group || first < params.first_group { return; }
 
     var sums: array<f32, ROWS>;
     for (var rank = 0u; rank < params.ranks; rank++) {
-        let base = matrix_at(rank) * groups;
+        let here = matrix_at(rank) * groups + group - params.first_group;
         var part: array<f32, ROWS>;
         for (var block = slice; block < params.blocks; block += SLICES) {
             let v = load_activation(rank * params.blocks + block);
             for (var r = 0u; r < ROWS; r++) {
-                let here = clamp(base + min(group + r, groups - 1u), params.first_group, params.end_group - 1u) - params.first_group;
-                part[r] += dot_weights(load_weights(Row(here, lane, params.blocks), block), v);
+                part[r] += dot_weights(load_weights(Row(here, lane + LANES * r, params.blocks), block), v);
             }
         }
         for (var r = 0u; r < ROWS; r++) {
@@ -77,31 +78,29 @@ fn main(
         partial[thread] = sums[0];
         workgroupBarrier();
         for (var s = 1u; s < SLICES; s++) {
-            sums[0] += partial[(slice + s) % SLICES * 32u + lane];
+            sums[0] += partial[(slice + s) % SLICES * LANES + lane];
         }
     }
 
     if slice == 0u {
         for (var r = 0u; r < ROWS; r++) {
-            let row = (group + r) * 32u + lane;
+            let row = lane + LANES * r;
             var v = vec2(0.0);
-            if row < params.rows && first + r >= params.first_group && first + r < params.end_group {
-                let at = params.first_row + row;
+            if group * 32u + row < params.rows {
+                let at = params.first_row + group * 32u + row;
                 let sum = stream[at] + sums[r];
                 stream[at] = sum;
                 v = vec2(sum, sum * weight[at]);
             }
-            updated[r * 32u + lane] = v;
+            updated[row] = v;
         }
     }
     workgroupBarrier();
-    if thread >= ROWS || group + thread >= groups || first + thread < params.first_group || first + thread >= params.end_group {
-        return;
-    }
+    if thread != 0u { return; }
     var v: array<vec4<f32>, 8>;
     var squares = vec4(0.0);
     for (var i = 0u; i < 8u; i++) {
-        let at = thread * 32u + 4u * i;
+        let at = 4u * i;
         let a = updated[at];
         let b = updated[at + 1u];
         let c = updated[at + 2u];
@@ -111,7 +110,7 @@ fn main(
         v[i] = vec4(a.y, b.y, c.y, d.y);
     }
     let total = squares.x + squares.y + squares.z + squares.w;
-    let block = params.first_row / 32u + group + thread;
+    let block = params.first_row / 32u + group;
     if params.to_bytes == 1u {
         let made = to_bytes(v, total);
         h[block * 3u] = made.head;

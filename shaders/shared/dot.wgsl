@@ -1,5 +1,9 @@
 // Activations in blocks of 32, and the dot product of a block of weights with one: in f32, or of bytes (condition `i8`).
 //
+// With `swar` one 32-bit multiplication takes two bytes of each: with w = w0 + w1 << 16 and v = v1 + v0 << 16 the upper half of
+// w v is w0 v0 + w1 v1. The lower half, w0 v1, stays a signed 16-bit number, also when four such products with w0, w1 in 0..31
+// are added: at most 4 * 31 * 127 = 15748, and above it twice as much.
+//
 // Where a norm's division is still to come, x is the residual stream times the norm's weight, and says for each block the sum
 // of squares of the residual stream: bytes in their blocks, floats in a vector for each block behind the last one.
 
@@ -11,16 +15,48 @@ import package::shared::formats::{Block, Row, load_block};
 @if(i8)
 @group(0) @binding(3) var<storage, read> x: array<vec4<u32>>; // [tokens, blocks, 3], see shared/blocks
 
-@if(i8)
+@if(i8 && !swar)
 struct Activation { lo: vec4<u32>, hi: vec4<u32>, scale: vec2<f32> }
+@if(swar)
+struct Activation { lo_even: vec4<i32>, lo_odd: vec4<i32>, hi_even: vec4<i32>, hi_odd: vec4<i32>, scale: vec2<f32> }
 @if(!i8)
 struct Activation { block: Block, sum: f32 }
 
 @if(i8)
 fn load_activation(index: u32) -> Activation {
     let at = index * 3u;
+    let lo = x[at + 1u];
+    let hi = x[at + 2u];
     // Two words and not four: on software adapters each costs.
-    return Activation(x[at + 1u], x[at + 2u], bitcast<vec2<f32>>(vec2(x[at].x, x[at].y)));
+    let scale = bitcast<vec2<f32>>(vec2(x[at].x, x[at].y));
+    @if(swar) {
+        return Activation(even_bytes(lo), odd_bytes(lo), even_bytes(hi), odd_bytes(hi), scale);
+    }
+    @if(!swar) {
+        return Activation(lo, hi, scale);
+    }
+}
+
+// Bytes 2 and 0 of each word as the signed halves of a sum, byte 0 being the upper one.
+@if(swar)
+fn even_bytes(words: vec4<u32>) -> vec4<i32> {
+    let v = bitcast<vec4<i32>>(words);
+    return ((v << vec4(24u)) >> vec4(8u)) + ((v << vec4(8u)) >> vec4(24u));
+}
+
+// Bytes 3 and 1.
+@if(swar)
+fn odd_bytes(words: vec4<u32>) -> vec4<i32> {
+    let v = bitcast<vec4<i32>>(words);
+    return (((v << vec4(16u)) >> vec4(24u)) << vec4(16u)) + (v >> vec4(24u));
+}
+
+// The products of bytes 0 and 2 of each word of weights, added.
+@if(swar)
+fn dot_even(weights: vec4<u32>, v: vec4<i32>) -> i32 {
+    let products = bitcast<vec4<i32>>(weights & vec4(0x00ff00ffu)) * v;
+    // Half of the lower half's range makes what it borrows from the upper one good.
+    return (products.x + products.y + products.z + products.w + 0x8000) >> 16u;
 }
 
 @if(!i8)
@@ -67,7 +103,14 @@ fn dot_weights(w: Weights, v: Activation) -> f32 {
     return dot(w.scale.x * lo + w.scale.y * hi, vec4(1.0)) + w.minimum * v.sum;
 }
 
-@if(quantized && i8)
+@if(swar)
+fn dot_weights(w: Weights, v: Activation) -> f32 {
+    let lo = dot_even(w.lo, v.lo_even) + dot_even(w.lo >> vec4(8u), v.lo_odd);
+    let hi = dot_even(w.hi, v.hi_even) + dot_even(w.hi >> vec4(8u), v.hi_odd);
+    return v.scale.x * (w.scale.x * f32(lo) + w.scale.y * f32(hi)) + w.minimum * v.scale.y;
+}
+
+@if(quantized && i8 && !swar)
 fn dot_weights(w: Weights, v: Activation) -> f32 {
     let lo = dot4I8Packed(w.lo.x, v.lo.x) + dot4I8Packed(w.lo.y, v.lo.y) + dot4I8Packed(w.lo.z, v.lo.z) + dot4I8Packed(w.lo.w, v.lo.w);
     let hi = dot4I8Packed(w.hi.x, v.hi.x) + dot4I8Packed(w.hi.y, v.hi.y) + dot4I8Packed(w.hi.z, v.hi.z) + dot4I8Packed(w.hi.w, v.hi.w);

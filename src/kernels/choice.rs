@@ -4,14 +4,20 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::matrix::for_product;
+use crate::gpu::Shader;
+use crate::weights::DType;
+
 /// The kernel for one token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Matvec {
-    /// A lane holds whole rows; f32 activations. Runs everywhere and is the yardstick of the others.
+    /// Eight lanes hold the rows of a group; f32 activations. Runs everywhere and is the yardstick of the others.
     Rows,
     /// The same with bytes: activations quantised in blocks of 32.
     RowsBytes,
+    /// The same with four lanes, for drivers that compute with so many at a time.
+    QuadsBytes,
     /// Several lanes share a row; f32 activations.
     Cooperative,
     /// The same with bytes.
@@ -31,24 +37,18 @@ pub(crate) enum Matmul {
 }
 
 impl Matvec {
-    pub(crate) const ALL: [Self; 4] = [Self::Rows, Self::RowsBytes, Self::Cooperative, Self::CooperativeBytes];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Rows, Self::RowsBytes, Self::QuadsBytes, Self::Cooperative, Self::CooperativeBytes];
 
     pub(crate) fn bytes(self) -> bool {
-        matches!(self, Self::RowsBytes | Self::CooperativeBytes)
+        matches!(self, Self::RowsBytes | Self::QuadsBytes | Self::CooperativeBytes)
     }
 
-    pub(super) fn cooperative(self) -> bool {
-        matches!(self, Self::Cooperative | Self::CooperativeBytes)
-    }
-
-    /// Groups of rows that a workgroup computes.
-    pub(super) fn groups(self) -> usize {
-        if self.cooperative() { 1 } else { 4 }
-    }
-
-    /// Groups of rows of gate, and as many of up, that a workgroup of `gated` computes.
-    pub(super) fn gated_groups(self) -> usize {
-        if self.cooperative() { 1 } else { 2 }
+    /// The variant of a shader with this kernel's lanes, and with what they multiply.
+    pub(super) fn variant(self, shader: Shader, dtype: DType, bytes: bool) -> Shader {
+        let cooperative = matches!(self, Self::Cooperative | Self::CooperativeBytes);
+        let shader = shader.with_if(cooperative, "cooperative").with_if(self == Self::QuadsBytes, "quads");
+        for_product(shader, dtype, bytes, !cooperative)
     }
 }
 
@@ -59,13 +59,15 @@ impl Matmul {
         self == Self::RowsBytes
     }
 
-    pub(super) fn source(self) -> &'static str {
-        if self == Self::Tiled { "matmul_tiled" } else { "matmul" }
+    /// The variant of a shader with what this kernel multiplies.
+    pub(super) fn shader(self, dtype: DType, bytes: bool) -> Shader {
+        let source = if self == Self::Tiled { "matmul_tiled" } else { "matmul" };
+        for_product(Shader::new(source), dtype, bytes, true)
     }
 
-    /// Groups of rows that a workgroup computes, with activations as bytes or floats.
-    pub(super) fn groups(self, bytes: bool) -> usize {
-        if bytes { 6 } else { 2 }
+    /// Groups of rows that a workgroup computes.
+    pub(super) fn groups(self) -> usize {
+        if self == Self::Tiled { 2 } else { 1 }
     }
 
     /// Tokens, or (token, rank) pairs, that a workgroup computes.
@@ -92,6 +94,7 @@ impl fmt::Display for Matvec {
         f.write_str(match self {
             Self::Rows => "rows, f32",
             Self::RowsBytes => "rows, bytes",
+            Self::QuadsBytes => "rows of four lanes, bytes",
             Self::Cooperative => "cooperative, f32",
             Self::CooperativeBytes => "cooperative, bytes",
         })

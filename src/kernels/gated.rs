@@ -1,6 +1,6 @@
 //! Gate, up and the activation of a feed-forward layer in one, for one token.
 
-use super::matrix::{Matrix, for_format};
+use super::matrix::Matrix;
 use super::{Activations, Matvec, in_planes, params, u32_of};
 use crate::gpu::{Dispatch, Recorder, Shader, Slice};
 use crate::packing::GROUP_ROWS;
@@ -44,7 +44,7 @@ pub(crate) fn gated(
         let mut bindings = part.bindings();
         bindings.extend([(3, x.rows.clone()), (4, y.clone())]);
         bindings.extend(chosen.iter().flat_map(|c| [(6, c.slots.clone()), (7, c.scores.clone())]));
-        let (workgroups, planes) = in_planes(groups.div_ceil(kernel.gated_groups()));
+        let (workgroups, planes) = in_planes(groups);
         r.dispatch(Dispatch {
             shader: shader(kernel, w.layout.dtype, x.bytes, chosen.is_some()),
             params: Params {
@@ -66,6 +66,5 @@ pub(crate) fn gated(
 }
 
 pub(super) fn shader(kernel: Matvec, dtype: DType, bytes: bool, experts: bool) -> Shader {
-    let shader = Shader::new("gated").with_if(kernel.cooperative(), "cooperative");
-    for_format(shader, dtype).with_if(bytes, "i8").with_if(experts, "experts")
+    kernel.variant(Shader::new("gated"), dtype, bytes).with_if(experts, "experts")
 }

@@ -1,6 +1,6 @@
 //! Matrix products: `matvec` for one token (or its chosen experts), `matmul` or `matmul_tiled` for many.
 
-use super::matrix::{Matrix, for_format};
+use super::matrix::Matrix;
 use super::{Activations, KernelChoice, Matmul, Matvec, in_planes, params, u32_of};
 use crate::gpu::{Dispatch, Recorder, Shader, Slice};
 use crate::packing::GROUP_ROWS;
@@ -105,9 +105,9 @@ impl Call<'_> {
         let bytes = self.x.bytes;
         debug_assert!(!many || self.x.undivided.is_none(), "products of many tokens do not divide");
         let (shader, groups_per_workgroup) = if many {
-            (matmul_shader(matmul, dtype, bytes, self.experts.is_some()), matmul.groups(bytes))
+            (matmul_shader(matmul, dtype, bytes, self.experts.is_some()), matmul.groups())
         } else {
-            (matvec_shader(matvec, dtype, bytes, self.experts.is_some()), matvec.groups())
+            (matvec_shader(matvec, dtype, bytes, self.experts.is_some()), 1)
         };
         bindings.extend([(3, self.x.rows.clone()), (4, self.out.y.clone())]);
         let y_groups = match (self.experts, tiles.flatten()) {
@@ -135,16 +135,12 @@ impl Call<'_> {
 
 /// The shader for one token; `bytes` are signed bytes as activations.
 pub(super) fn matvec_shader(kernel: Matvec, dtype: DType, bytes: bool, experts: bool) -> Shader {
-    variant(Shader::new("matvec").with_if(kernel.cooperative(), "cooperative"), dtype, bytes, experts)
+    kernel.variant(Shader::new("matvec"), dtype, bytes).with_if(experts, "experts")
 }
 
 /// The shader for many tokens.
 pub(super) fn matmul_shader(kernel: Matmul, dtype: DType, bytes: bool, experts: bool) -> Shader {
-    variant(Shader::new(kernel.source()), dtype, bytes, experts)
-}
-
-fn variant(shader: Shader, dtype: DType, bytes: bool, experts: bool) -> Shader {
-    for_format(shader, dtype).with_if(bytes, "i8").with_if(experts, "experts")
+    kernel.shader(dtype, bytes).with_if(experts, "experts")
 }
 
 /// Lanes of a workgroup hold the rows of one group.

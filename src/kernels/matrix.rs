@@ -116,6 +116,13 @@ pub(crate) fn is_quantized(dtype: DType) -> bool {
     !matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
 }
 
+/// The variant of a shader that multiplies this format with floats, or with signed `bytes`: two at a time (`swar`) if the
+/// format's own bytes have no sign, or four with WGSL's own product.
+pub(super) fn for_product(shader: Shader, dtype: DType, bytes: bool, swar: bool) -> Shader {
+    let unsigned = !matches!(dtype, DType::Q8_0 | DType::Q6K);
+    for_format(shader, dtype).with_if(bytes, "i8").with_if(bytes && swar && unsigned, "swar")
+}
+
 /// The variant of a shader that decodes this format.
 pub(super) fn for_format(shader: Shader, dtype: DType) -> Shader {
     let conditions: &[_] = match dtype {

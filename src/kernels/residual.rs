@@ -1,6 +1,6 @@
 //! What is added to the residual stream, with the norm behind it, for one token.
 
-use super::matrix::{Matrix, for_format};
+use super::matrix::Matrix;
 use super::{Activations, Matvec, Norm, in_planes, params, u32_of};
 use crate::gpu::{Dispatch, Recorder, Shader, Slice};
 use crate::weights::DType;
@@ -39,7 +39,7 @@ pub(crate) fn residual(
         let mut bindings = part.bindings();
         bindings.extend([(3, y.rows.clone()), (4, x.clone()), (5, norm.weight.clone()), (6, h.rows.clone())]);
         bindings.extend(chosen.map(|(slots, _)| (7, slots.clone())));
-        let (workgroups, planes) = in_planes(groups.div_ceil(kernel.groups()));
+        let (workgroups, planes) = in_planes(groups);
         r.dispatch(Dispatch {
             shader: shader(kernel, w.layout.dtype, y.bytes, chosen.is_some()),
             params: Params {
@@ -65,6 +65,5 @@ pub(crate) fn residual(
 }
 
 pub(super) fn shader(kernel: Matvec, dtype: DType, bytes: bool, experts: bool) -> Shader {
-    let shader = Shader::new("residual").with_if(kernel.cooperative(), "cooperative");
-    for_format(shader, dtype).with_if(bytes, "i8").with_if(experts, "experts")
+    kernel.variant(Shader::new("residual"), dtype, bytes).with_if(experts, "experts")
 }

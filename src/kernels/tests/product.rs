@@ -67,17 +67,17 @@ impl Product {
         let mut random = Random(self.layout.rows as u64 * 1000 + self.tokens as u64);
         let stack = self.experts.map_or(1, |(n, _)| n);
         let raw = random_weights(self.layout.dtype, stack * self.layout.rows * self.layout.cols, &mut random);
-        self.compare_with(&raw, &values(self.layout.dtype, &raw))
+        self.compare_with(&raw, &values(self.layout.dtype, &raw), |random| random.float())
     }
 
-    /// The kernel on the stored weights `raw` against the twin on the values `w`.
-    fn compare_with(&self, raw: &[u8], w: &[f32]) -> Result<(), String> {
+    /// The kernel on the stored weights `raw` against the twin on the values `w`, both with activations made by `x`.
+    fn compare_with(&self, raw: &[u8], w: &[f32], x: impl Fn(&mut Random) -> f32) -> Result<(), String> {
         let Layout { rows: height, cols, .. } = self.layout;
         let mut random = Random(cols as u64);
         let k = self.experts.map_or(1, |(_, k)| k);
         let pairs = self.tokens * k;
         let sharing = if self.shared_input { k } else { 1 };
-        let x = random.floats(pairs / sharing * cols, 1.0);
+        let x: Vec<f32> = (0..pairs / sharing * cols).map(|_| x(&mut random)).collect();
         let ids: Vec<u32> = self.experts.map_or(vec![0; pairs], |(n, k)| chosen(n, k, self.tokens, &mut random));
 
         let Row { activations, values: x } = Row::ready(&x, cols, self.i8());
@@ -248,10 +248,35 @@ fn extreme_blocks() {
         for tokens in [1, 5] {
             for choice in kernels(dtype, tokens) {
                 let product = Product { choice, ..plain(dtype, 24, 512, tokens) };
-                product.compare_with(raw, &w).unwrap_or_else(|e| panic!("{product:?}: {e}"));
+                product.compare_with(raw, &w, |random| random.float()).unwrap_or_else(|e| panic!("{product:?}: {e}"));
             }
         }
     }
+}
+
+/// All bits of the weights are set, or none; activations are as large as they get, of one sign or of both.
+#[test]
+fn the_largest_bytes() {
+    let one = |_: &mut Random| 1.0;
+    let either = |random: &mut Random| random.float().signum();
+    for_all_formats(|dtype, [_, cols, _]| {
+        for quants in [0x00, 0xff] {
+            let mut raw = random_weights(dtype, 33 * cols, &mut Random(4));
+            // Behind the scales; K-quants have more of them, which may be anything but must not be NaN.
+            for block in raw.chunks_exact_mut(dtype.block_bytes()).filter(|_| is_quantized(dtype)) {
+                let (first, last) = if dtype == DType::Q6K { (0, 208) } else { (4.min(dtype.block_bytes() - 16), dtype.block_bytes()) };
+                block[first..last].fill(quants);
+            }
+            let w = values(dtype, &raw);
+            for tokens in [1, 3] {
+                for choice in kernels(dtype, tokens) {
+                    let product = Product { choice, ..plain(dtype, 33, cols, tokens) };
+                    product.compare_with(&raw, &w, one).unwrap_or_else(|e| panic!("{product:?}: {e}"));
+                    product.compare_with(&raw, &w, either).unwrap_or_else(|e| panic!("{product:?}: {e}"));
+                }
+            }
+        }
+    });
 }
 
 /// 2.2 million rows are more than 65,535 workgroups of 32.
@@ -283,11 +308,11 @@ fn one_wrong_quant_is_noticed() {
         let stack = product.experts.map_or(1, |(n, _)| n);
         let mut raw = random_weights(dtype, stack * product.layout.rows * product.layout.cols, &mut Random(3));
         let w = values(dtype, &raw);
-        product.compare_with(&raw, &w).unwrap();
+        product.compare_with(&raw, &w, |random| random.float()).unwrap();
         // In every expert, because not all are chosen.
         for block in raw.chunks_exact_mut(dtype.block_bytes()) {
             block[7] ^= 8;
         }
-        assert!(product.compare_with(&raw, &w).is_err(), "{product:?}");
+        assert!(product.compare_with(&raw, &w, |random| random.float()).is_err(), "{product:?}");
     }
 }
