@@ -37,8 +37,7 @@ pub(crate) enum Matmul {
 }
 
 impl Matvec {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Rows, Self::RowsBytes, Self::QuadsBytes, Self::Cooperative, Self::CooperativeBytes];
+    pub(crate) const ALL: [Self; 5] = [Self::Rows, Self::RowsBytes, Self::QuadsBytes, Self::Cooperative, Self::CooperativeBytes];
 
     pub(crate) fn bytes(self) -> bool {
         matches!(self, Self::RowsBytes | Self::QuadsBytes | Self::CooperativeBytes)
