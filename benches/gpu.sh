@@ -3,7 +3,7 @@
 # report.html, adapter.txt and tests.txt.
 #
 #   benches/gpu.sh                          everything, for the fastest adapter
-#   benches/gpu.sh --layers 1 -r 1 ...      with further options of `moxel bench`, which come after those below
+#   benches/gpu.sh --layers 1 -p 16 -n 4    the same with these options of `moxel bench` instead of -p 128,512 -n 64 -r 3
 #
 # Set before: ADAPTER=NAME_OR_INDEX for another adapter, TESTS=0 to leave the tests out, SHAPES=a,b for other shapes or SHAPES=none,
 # MODELS="FILE FILE" for other models than SmolLM2.
@@ -20,7 +20,7 @@ die() {
 }
 
 # Tests of everything that an adapter computes, not of files and texts.
-readonly ADAPTER_TESTS=(golden dispatches streaming end_to_end smollm2)
+readonly ADAPTER_TESTS=(golden dispatches streaming end_to_end)
 
 command -v cargo >/dev/null || die "cargo is missing: https://rustup.rs"
 command -v python3 >/dev/null || die "python3 is missing"
@@ -34,6 +34,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "$moxel" adapters | tee "$work/adapter.txt" >&2
 
+options=("$@")
+[ $# -gt 0 ] || options=(-p "128,512" -n 64 -r 3)
 choose=()
 [ -z "${ADAPTER:-}" ] || choose=(--adapter "$ADAPTER")
 
@@ -42,15 +44,16 @@ if [ -z "${MODELS+set}" ]; then
   if model=$(native-demo/get-model.sh); then models=("$model"); else say "without SmolLM2, which cannot be fetched"; fi
 fi
 shapes=${SHAPES:-granite-1b,olmoe,llama-8b,qwen3-30b-a3b,llama4-scout,llama4-maverick}
-subjects=("${models[@]}")
+subjects=(${models[@]+"${models[@]}"})
 [ "$shapes" = none ] || subjects+=(--shape "$shapes")
 [ ${#subjects[@]} -gt 0 ] || die "there is no model and no shape to measure"
 
 if [ "${TESTS:-1}" = 1 ]; then
   # The tests take the fastest adapter: another one is chosen by its driver, see tests/README.md.
   say "Running the tests that need an adapter"
-  tests=("${ADAPTER_TESTS[@]/#/--test=}")
-  [ ${#models[@]} -gt 0 ] || tests=("${tests[@]/--test=smollm2/}")
+  tests=()
+  for name in "${ADAPTER_TESTS[@]}"; do tests+=(--test "$name"); done
+  [ ${#models[@]} -eq 0 ] || tests+=(--test smollm2)
   # Failures are a result too: they are written down, and the measurements follow.
   {
     cargo test -p moxel --lib -- kernels roofline && cargo test -p moxel "${tests[@]}"
@@ -58,7 +61,7 @@ if [ "${TESTS:-1}" = 1 ]; then
 fi
 
 say "Measuring"
-"$moxel" bench "${subjects[@]}" "${choose[@]}" -p 128,512 -n 64 -r 3 --profile -o html --save "$work/rows.json" "$@" >"$work/report.html"
+"$moxel" bench ${subjects[@]+"${subjects[@]}"} ${choose[@]+"${choose[@]}"} "${options[@]}" --profile -o html --save "$work/rows.json" >"$work/report.html"
 
 # A folder named after the adapter, in letters that every file system takes.
 name=$(python3 - "$work/rows.json" <<'PYTHON'
