@@ -7,25 +7,24 @@ use std::process;
 use crate::args::Common;
 use crate::location;
 
-/// A file in the cache's folder; no place where nothing is to be kept.
-pub struct KeptFile(Option<PathBuf>);
+/// A file in the cache's folder.
+pub struct KeptFile(PathBuf);
 
 impl KeptFile {
-    pub fn new(common: &Common, name: &str) -> Self {
-        Self(location::cache_folder(common).map(|folder| folder.join(name)))
+    /// `None` where nothing is to be kept.
+    pub fn new(common: &Common, name: &str) -> Option<Self> {
+        location::cache_folder(common).map(|folder| Self(folder.join(name)))
     }
 
     /// Its content, where there is any.
     pub fn read(&self) -> Option<Vec<u8>> {
-        fs::read(self.0.as_ref()?).ok()
+        fs::read(&self.0).ok()
     }
 
     /// Replaces it as a whole: another process sees the old content or the new one. A problem is told and does not matter otherwise.
     pub fn write(&self, content: &[u8]) {
-        if let Some(path) = &self.0
-            && let Err(error) = replace(path, content)
-        {
-            eprintln!("warning: cannot keep {}: {error}; it will be made anew", path.display());
+        if let Err(error) = replace(&self.0, content) {
+            eprintln!("warning: cannot keep {}: {error}; it will be made anew", self.0.display());
         }
     }
 }

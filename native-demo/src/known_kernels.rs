@@ -20,7 +20,7 @@ pub struct KnownChoice {
 
 /// The choices in the folder of the cache, the oldest first.
 pub struct KnownKernels {
-    file: KeptFile,
+    file: Option<KeptFile>,
     choices: Vec<KnownChoice>,
 }
 
@@ -28,7 +28,8 @@ impl KnownKernels {
     /// A file that is not what this version writes is as good as none.
     pub fn read(common: &Common) -> Self {
         let file = KeptFile::new(common, FILE);
-        let choices = file.read().and_then(|content| serde_json::from_slice(&content).ok()).unwrap_or_default();
+        let choices =
+            file.as_ref().and_then(KeptFile::read).and_then(|content| serde_json::from_slice(&content).ok()).unwrap_or_default();
         Self { file, choices }
     }
 
@@ -47,12 +48,13 @@ impl KnownKernels {
 
     /// Keeps a choice, instead of an earlier one for the same.
     pub fn save(mut self, key: TuningKey, kernels: KernelChoice) {
+        let Some(file) = self.file else { return };
         self.choices.retain(|known| known.key != key);
         self.choices.push(KnownChoice { key, kernels });
         let surplus = self.choices.len().saturating_sub(MOST);
         self.choices.drain(..surplus);
         match serde_json::to_vec_pretty(&self.choices) {
-            Ok(content) => self.file.write(&content),
+            Ok(content) => file.write(&content),
             Err(error) => eprintln!("warning: cannot keep the choice of kernels: {error}"),
         }
     }

@@ -8,6 +8,7 @@ mod commands;
 mod demo_model;
 mod interactive;
 mod kept;
+mod kept_pipelines;
 mod known_kernels;
 mod location;
 mod model;

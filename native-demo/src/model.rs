@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use moxel::{AdapterSelector, Engine, EngineOptions, Gpu, GpuOptions, LoadProgress, ModelFiles, Precision, Tuning, TuningKey};
 
 use crate::args::Common;
+use crate::kept_pipelines::KeptPipelines;
 use crate::known_kernels::KnownKernels;
 use crate::location;
 use crate::progress::bytes_bar;
@@ -16,6 +18,14 @@ use crate::startup::{self, Loading};
 pub struct LoadedModel {
     pub engine: Engine,
     pub loading: Loading,
+    pipelines: Option<KeptPipelines>,
+}
+
+impl LoadedModel {
+    /// Keeps what the driver compiled for the next run, now that all that was wanted of the model is done.
+    pub fn done(&self) {
+        self.pipelines.iter().for_each(KeptPipelines::write);
+    }
 }
 
 /// Loads the model at a path or URL and says on which adapter.
@@ -37,13 +47,13 @@ pub fn options(common: &Common, precision: Precision) -> EngineOptions {
 /// As [`load`], with the engine's own options.
 pub fn load_with(common: &Common, path: &Path, options: &EngineOptions) -> moxel::Result<LoadedModel> {
     let begin = Instant::now();
-    let opened = open_files(common, path)?;
-    let files = begin.elapsed();
-    let gpu = open_gpu(common.selector())?;
-    let adapter = begin.elapsed() - files;
+    let (opened, gpu) = at_once(|| timed(|| open_files(common, path)), || timed(|| open_quietly(common.selector())));
+    let ((opened, files), (gpu, adapter)) = (opened?, gpu?);
+    eprintln!("adapter: {}", gpu.description());
+    let pipelines = KeptPipelines::begin(common, &gpu);
     let engine = load_files(common, &gpu, &opened, options)?;
     let loading = Loading { files, adapter, all: begin.elapsed(), done_at: startup::elapsed() };
-    Ok(LoadedModel { engine, loading })
+    Ok(LoadedModel { engine, loading, pipelines })
 }
 
 /// Opens the model at a path or URL; no tensor is read yet.
@@ -54,9 +64,27 @@ pub fn open_files(common: &Common, path: &Path) -> moxel::Result<Arc<ModelFiles>
 
 /// Opens an adapter and says which.
 pub fn open_gpu(adapter: AdapterSelector) -> moxel::Result<Arc<Gpu>> {
-    let gpu = Gpu::open(&GpuOptions { adapter, ..GpuOptions::default() })?;
+    let gpu = open_quietly(adapter)?;
     eprintln!("adapter: {}", gpu.description());
     Ok(gpu)
+}
+
+fn open_quietly(adapter: AdapterSelector) -> moxel::Result<Arc<Gpu>> {
+    Gpu::open(&GpuOptions { adapter, ..GpuOptions::default() })
+}
+
+/// Both results; `second` is done by a thread of its own.
+fn at_once<A, B: Send>(first: impl FnOnce() -> A, second: impl FnOnce() -> B + Send) -> (A, B) {
+    thread::scope(|scope| {
+        let second = scope.spawn(second);
+        let first = first();
+        (first, second.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+fn timed<T>(work: impl FnOnce() -> moxel::Result<T>) -> moxel::Result<(T, Duration)> {
+    let begin = Instant::now();
+    work().map(|result| (result, begin.elapsed()))
 }
 
 /// Brings a model's weights to an adapter and says how many experts have a place there. Kernels that

@@ -26,7 +26,7 @@ pub fn elapsed() -> Duration {
 pub struct StartUp {
     /// Opening the files: headers, configuration, tokenizer, chat template.
     files_ms: f64,
-    /// Opening the adapter.
+    /// Opening the adapter, at the same time.
     adapter_ms: f64,
     /// Choosing matrix kernels; next to nothing where the choice was known.
     tuning_ms: f64,
@@ -72,7 +72,7 @@ impl fmt::Display for StartUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "first token {:.0} ms after the start: files {:.0}, adapter {:.0}, choosing kernels {:.0}, weights {:.0}, \
+            "first token {:.0} ms after the start: files {:.0} beside adapter {:.0}, choosing kernels {:.0}, weights {:.0}, \
              session and prompt {:.0}; of these {:.0} for {} pipelines",
             self.total_ms,
             self.files_ms,

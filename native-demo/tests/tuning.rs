@@ -6,8 +6,13 @@ use std::fs;
 use std::path::Path;
 
 use common::demo_model::demo_model;
-use common::{folder, golden, moxel, repository};
+use common::{folder, golden, moxel, repository, spoken};
 use serde_json::Value;
+
+fn names(folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect()
+}
 
 /// The kernels that a run with this cache computes with.
 fn used(model: &Path, options: &[&str]) -> Value {
@@ -56,7 +61,31 @@ fn a_choice_is_measured_once() {
         used(&model, &["--cache", cache]);
         assert_eq!(kept().as_array().map(Vec::len), Some(1));
     }
-    assert_eq!(fs::read_dir(cache).expect("a folder").count(), 1, "nothing half-written");
+    assert!(names(cache).iter().all(|name| !name.ends_with(".tmp")), "half-written: {:?}", names(cache));
+}
+
+/// Where the driver can, its pipelines are kept; damaged ones are replaced and change nothing.
+#[test]
+fn pipelines_are_kept() {
+    let cache = folder("pipelines_are_kept");
+    let cache = cache.to_str().expect("UTF-8");
+    let model = spoken("pipelines_are_kept_by", "scout");
+    let ids = || moxel(&["generate", &model, "--prompt", "Hi", "--json", "--cache", cache]).json()["token_ids"].clone();
+    let first = ids();
+    let kept = names(cache);
+    assert!(kept.len() <= 1 && kept.iter().all(|name| name.contains("pipeline_cache")), "{kept:?}");
+    for name in &kept {
+        let path = Path::new(cache).join(name);
+        let good = fs::read(&path).expect("pipelines");
+        let mut flipped = good.clone();
+        flipped[40] ^= 1;
+        for damaged in [&good[..good.len() / 2], &flipped, b""] {
+            fs::write(&path, damaged).expect("written");
+            assert_eq!(ids(), first);
+            assert_ne!(fs::read(&path).expect("pipelines"), damaged);
+        }
+    }
+    assert_eq!(ids(), first);
 }
 
 #[test]

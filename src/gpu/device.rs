@@ -61,7 +61,10 @@ impl Gpu {
     pub async fn new(options: &GpuOptions) -> Result<Arc<Self>> {
         let adapter = choose(&instance(), &options.adapter).await?;
         let allowed = adapter.limits();
-        let optional = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
+        let optional = wgpu::Features::SHADER_F16
+            | wgpu::Features::SUBGROUP
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::PIPELINE_CACHE;
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("moxel"),

@@ -1,10 +1,11 @@
-//! The pipelines of a device, each compiled at its first use.
+//! The pipelines of a device, each compiled at its first use; and what the driver made of them, for the next run.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use web_time::Instant;
 
 use super::Gpu;
@@ -16,7 +17,12 @@ use crate::Result;
 pub(super) struct Pipelines {
     made: Mutex<HashMap<Shader, Arc<Pipeline>>>,
     work: Mutex<PipelineWork>,
+    /// Where the driver collects what it compiles, if that is to be kept.
+    pub(super) kept: OnceLock<wgpu::PipelineCache>,
 }
+
+/// Bytes of the hash before what is kept: a driver is not expected to cope with a damaged file.
+const HASH_BYTES: usize = 32;
 
 /// The pipelines that were compiled on a device, and what that took of the time of whoever waited for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -34,6 +40,41 @@ impl Gpu {
         *self.pipelines.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A name for what [`Gpu::kept_pipelines`] gives, the same for every device of this adapter; `None` where the backend cannot
+    /// keep pipelines.
+    #[must_use]
+    pub fn pipelines_key(&self) -> Option<String> {
+        self.keeps_pipelines().then(|| wgpu::util::pipeline_cache_key(&self.device.adapter_info())).flatten()
+    }
+
+    /// Begins to keep what the driver compiles, with what [`Gpu::kept_pipelines`] gave in an earlier run. What is damaged or comes
+    /// from another driver is ignored. Call it once, before a model is loaded; it does nothing where the backend cannot.
+    pub fn keep_pipelines(&self, earlier: Option<&[u8]>) {
+        if !self.keeps_pipelines() {
+            return;
+        }
+        let whole = earlier.and_then(|kept| kept.split_at_checked(HASH_BYTES));
+        let data = whole.filter(|(hash, data)| Sha256::digest(data).as_slice() == *hash).map(|(_, data)| data);
+        let descriptor = wgpu::PipelineCacheDescriptor { label: Some("moxel"), data, fallback: true };
+        // SAFETY: the hash says that these are bytes which `kept_pipelines` got from wgpu; wgpu compares adapter and driver.
+        let make = || unsafe { self.device.create_pipeline_cache(&descriptor) };
+        // Without one, everything is compiled as ever.
+        if let Ok(cache) = self.caught(wgpu::ErrorFilter::Validation, make) {
+            let _ = self.pipelines.kept.set(cache);
+        }
+    }
+
+    /// What the driver made of all pipelines so far, for [`Gpu::keep_pipelines`] in the next run; `None` where nothing is kept.
+    #[must_use]
+    pub fn kept_pipelines(&self) -> Option<Vec<u8>> {
+        let data = self.pipelines.kept.get()?.get_data()?;
+        Some([Sha256::digest(&data).as_slice(), &data].concat())
+    }
+
+    fn keeps_pipelines(&self) -> bool {
+        self.device.features().contains(wgpu::Features::PIPELINE_CACHE)
+    }
+
     /// The pipeline of a shader variant, compiled at its first use.
     pub(super) fn pipeline(&self, shader: &Shader) -> Result<Arc<Pipeline>> {
         let mut made = self.pipelines.made.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,5 +88,38 @@ impl Gpu {
         work.time += begin.elapsed();
         made.insert(shader.clone(), Arc::clone(&pipeline));
         Ok(pipeline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::GpuOptions;
+
+    fn compile(earlier: Option<&[u8]>) -> (PipelineWork, Option<Vec<u8>>) {
+        let gpu = pollster::block_on(Gpu::new(&GpuOptions::default())).unwrap();
+        gpu.keep_pipelines(earlier);
+        for name in ["add_bias", "argmax", "add_bias"] {
+            gpu.pipeline(&Shader::new(name)).unwrap();
+        }
+        assert_eq!(gpu.kept_pipelines().is_some(), gpu.pipelines_key().is_some());
+        (gpu.pipeline_work(), gpu.kept_pipelines())
+    }
+
+    #[test]
+    fn pipelines_are_kept_and_what_is_damaged_is_ignored() {
+        let (work, kept) = compile(None);
+        assert_eq!(work.count, 2);
+        let Some(kept) = kept else { return };
+        assert!(compile(Some(&kept)).1.is_some());
+        let mut changed = kept.clone();
+        changed[HASH_BYTES + 3] ^= 1;
+        let mut unhashed = kept.clone();
+        unhashed[0] ^= 1;
+        // Another version's, with a hash that is right.
+        let other = [Sha256::digest(&changed[HASH_BYTES..]).as_slice(), &changed[HASH_BYTES..]].concat();
+        for damaged in [&[][..], &kept[..20], &kept[..kept.len() - 1], &changed, &unhashed, &other] {
+            assert!(compile(Some(damaged)).1.is_some());
+        }
     }
 }

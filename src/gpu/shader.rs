@@ -137,7 +137,7 @@ impl Pipeline {
                     zero_initialize_workgroup_memory: false,
                     ..Default::default()
                 },
-                cache: None,
+                cache: gpu.pipelines.kept.get(),
             })
         };
         let raw =

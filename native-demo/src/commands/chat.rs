@@ -23,5 +23,6 @@ pub fn run(common: &Common, args: ChatArgs) -> anyhow::Result<()> {
             answer::give(&loaded.engine, generation, (&loaded.loading, true), &args.report, seed)?;
         }
     }
+    loaded.done();
     trace.write()
 }

@@ -16,5 +16,6 @@ pub fn run(common: &Common, args: GenerateArgs) -> anyhow::Result<()> {
     let trace = TraceFile::begin(&loaded.engine, &args.model, args.report.record_trace.as_deref())?;
     let generation = session.generate(&prompt, options)?;
     answer::give(&loaded.engine, generation, (&loaded.loading, true), &args.report, seed)?;
+    loaded.done();
     trace.write()
 }
