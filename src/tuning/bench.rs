@@ -15,6 +15,9 @@ use crate::{Error, Result};
 /// moment, then as many as a fast one needs to be busy. More say nothing else, and a phone need not find room for them.
 const FEW_BYTES: u64 = 2 << 20;
 const MOST_BYTES: u64 = 32 << 20;
+/// What one token's product of the measured matrix may take at most, unless few bytes take longer: one of many tokens takes fifty
+/// times as long on an adapter that has no more lanes to offer.
+const MOMENT: Duration = Duration::from_micros(500);
 /// A measurement shorter than this says more about the submission than about the kernel.
 const SHORTEST: Duration = Duration::from_millis(3);
 /// The most repetitions of a kernel in one measurement.
@@ -35,7 +38,7 @@ impl<'a> Bench<'a> {
     pub(super) async fn new(gpu: &'a Gpu, subject: Subject) -> Result<Self> {
         let few = Self::with_bytes(gpu, subject, FEW_BYTES)?;
         let time = few.time(KernelChoice::PLAIN, Work::One, Duration::MAX).await?;
-        let in_a_moment = SHORTEST.as_secs_f64() / time.as_secs_f64().max(1e-9) * FEW_BYTES as f64;
+        let in_a_moment = MOMENT.as_secs_f64() / time.as_secs_f64().max(1e-9) * FEW_BYTES as f64;
         let bytes = (in_a_moment as u64).min(MOST_BYTES).min(gpu.caps().max_binding_bytes);
         if bytes < 2 * FEW_BYTES { Ok(few) } else { Self::with_bytes(gpu, subject, bytes) }
     }

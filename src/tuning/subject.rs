@@ -28,13 +28,16 @@ impl Subject {
         if files.info().weight_bytes < SMALLEST_MODEL {
             return Ok(None);
         }
-        // Elements by format, rows and columns: of all tensors, experts counting as often as they are used.
+        // Elements by format, rows and columns: of all tensors but the vocabulary's, which are few and of their own kind, experts
+        // counting as often as they are used.
         let mut elements = BTreeMap::new();
         let mut add = |dtype: DType, rows: usize, cols: usize| {
             *elements.entry((dtype, rows, cols)).or_insert(0) += rows as u64 * cols as u64;
         };
         for tensor in files.checkpoint.tensors() {
-            if let [rows, cols] = tensor.shape[..] {
+            if let [rows, cols] = tensor.shape[..]
+                && rows != files.info().vocab
+            {
                 add(tensor.dtype, rows, cols);
             }
         }
