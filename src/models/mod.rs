@@ -8,7 +8,6 @@ mod llama;
 mod llama4;
 mod loader;
 mod names;
-#[cfg(any(unix, windows))]
 mod roles;
 
 pub(crate) use info::plan_experts;
