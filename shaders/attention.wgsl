@@ -1,22 +1,27 @@
-// Causal attention of one token over the cache, with a running maximum and sum (flash attention). One workgroup per head: tiles
-// of THREADS keys, a lane per key for the scores, a lane per pair of dimensions for the weighted values.
+// Causal attention of one token over the cache, with a running maximum and sum (flash attention). A workgroup computes up to
+// HEADS of the heads that share a key, so that a key is loaded once for all of them. In a tile of keys a lane scores four of them
+// at a time, and then sums up sixteen dimensions of the values of every few keys. Where workgroups share the keys, each has a
+// span of them, and `merge_attention` puts their results together.
 //
-// It does the work of `rope_append` too: each head turns its query and the token's key itself, the first head of those that
-// share a key appends it, and nobody reads from the cache what is only being written.
+// It does the work of `rope_append` too: workgroups turn their queries and the token's key themselves, the first of those that
+// have that key appends it, and nobody reads from the cache what is only being written.
 
 import package::shared::guard::halted;
-import package::shared::cache::{Pair, from_pair, to_pair};
+import package::shared::cache::{Four, from_four, from_pair, to_four, to_pair};
 import package::shared::rotation::{Quad, Rotation, quad, qkv, temperature_at};
+import package::shared::spans::{TILE, span_count};
 import package::shared::blocks::{Bytes, to_bytes};
 
 struct Params {
     heads: u32,
     kv_heads: u32,
-    head_dim: u32, // at most 256
+    head_dim: u32, // a multiple of 4, at most 4 * QUADS
     context: u32,  // positions in the cache
     chunk: u32,    // a query sees only keys of its own chunk of this many positions; 0: all
     scale: f32,
-    to_bytes: u32, // 1: out is bytes; then head_dim is a multiple of 32
+    spans: u32,    // workgroups that share the keys, see span_count
+    batches: u32,  // workgroups that share the heads of a key
+    to_bytes: u32, // 1: out is bytes; then head_dim is a multiple of 32, and there is one span
     // As in rope_append.
     rotate: u32,
     coarse_rows: u32,
@@ -28,161 +33,297 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> step: array<u32>; // position of the token, then its id
-@group(0) @binding(4) var<storage, read_write> out: array<vec4<u32>>; // bits of [heads * head_dim / 4], or [heads * head_dim / 32, 3], see shared/blocks
-@group(0) @binding(5) var<storage, read_write> k_cache: array<Pair>; // [kv_heads, context, head_dim / 2]
-@group(0) @binding(6) var<storage, read_write> v_cache: array<Pair>; // [kv_heads, context, head_dim / 2]
+@group(0) @binding(4) var<storage, read_write> out: array<vec4<u32>>; // bits of [heads * head_dim / 4], or [heads * head_dim / 32, 3], see shared/blocks; of several spans [spans, heads, 1 + head_dim / 4], the first being (highest score, sum of weights, 0, 0)
+@group(0) @binding(5) var<storage, read_write> k_cache: array<Four>; // [kv_heads, context, head_dim / 4]
+@group(0) @binding(6) var<storage, read_write> v_cache: array<Four>; // [kv_heads, context, head_dim / 4]
 
 const THREADS: u32 = 32u;
-@if(narrow) const SLOTS: u32 = 1u; // heads of up to 64 dimensions
-@if(!narrow) const SLOTS: u32 = 4u; // heads of up to 256 dimensions
+@if(heads_1) const HEADS: u32 = 1u;
+@if(heads_2) const HEADS: u32 = 2u;
+@if(heads_3) const HEADS: u32 = 3u;
+@if(heads_4) const HEADS: u32 = 4u;
+@if(narrow) const QUADS: u32 = 16u; // heads of up to 64 dimensions
+@if(!narrow) const QUADS: u32 = 64u; // heads of up to 256 dimensions
+const FOURS: u32 = TILE / 4u;
 const LOWEST: f32 = -3.4e38;
-var<workgroup> query: array<vec2<f32>, 128>; // in the end the result
-var<workgroup> scores: array<f32, THREADS>;
-var<workgroup> weights: array<f32, THREADS>;
+var<workgroup> query: array<vec2<f32>, HEADS * QUADS * 2u>;
+// The same in whole vectors, where memory allows: scoring four keys takes as many loads of queries as of keys.
+@if(narrow)
+var<workgroup> whole_query: array<vec4<f32>, HEADS * QUADS>;
+var<workgroup> new_key: array<vec2<f32>, QUADS * 2u>;
+var<workgroup> new_value: array<vec2<f32>, QUADS * 2u>;
+var<workgroup> scores: array<vec4<f32>, HEADS * FOURS>; // then weights, in the end the result
+var<workgroup> of_lanes: array<f32, (HEADS + 1u) * THREADS>;
 var<workgroup> key_count: u32;
-var<workgroup> squares: array<vec2<f32>, THREADS>; // of q, of k
-var<workgroup> new_key: array<vec2<f32>, 128>;
-var<workgroup> new_value: array<vec2<f32>, 128>;
 
-fn prepare(head: u32, position: u32, lane: u32) {
+// Queries and the new key and value in workgroup memory. Of heads that are not there the last one is taken again.
+fn prepare(kv_head: u32, batch: u32, position: u32, lane: u32) {
     let sharing = params.heads / params.kv_heads;
-    let kv_head = head / sharing;
     let dim = params.head_dim;
-    let from_q = head * dim;
     let from_k = (params.heads + kv_head) * dim;
     let from_v = (params.heads + params.kv_heads + kv_head) * dim;
-    var factors = vec2(1.0);
+    var from_q: array<u32, HEADS>;
+    for (var h = 0u; h < HEADS; h++) {
+        from_q[h] = (kv_head * sharing + min(batch * HEADS + h, sharing - 1u)) * dim;
+    }
+    var q_factors: array<f32, HEADS>;
+    var k_factor = 1.0;
+    for (var h = 0u; h < HEADS; h++) {
+        q_factors[h] = 1.0;
+    }
     if params.normalize == 1u {
         // A rotation keeps the length, so that the sum of squares can be taken before it.
-        var sums = vec2(0.0);
+        for (var h = 0u; h < HEADS; h++) {
+            var sum = 0.0;
+            for (var i = lane; i < dim; i += THREADS) {
+                sum += qkv[from_q[h] + i] * qkv[from_q[h] + i];
+            }
+            of_lanes[h * THREADS + lane] = sum;
+        }
+        var sum = 0.0;
         for (var i = lane; i < dim; i += THREADS) {
-            let v = vec2(qkv[from_q + i], qkv[from_k + i]);
-            sums += v * v;
+            sum += qkv[from_k + i] * qkv[from_k + i];
         }
-        squares[lane] = sums;
+        of_lanes[HEADS * THREADS + lane] = sum;
         workgroupBarrier();
-        var total = vec2(0.0);
-        for (var i = 0u; i < THREADS; i++) {
-            total += squares[i];
+        for (var h = 0u; h < HEADS; h++) {
+            q_factors[h] = inverseSqrt(sum_of_lanes(h) / f32(dim) + params.eps);
         }
-        factors = inverseSqrt(total / f32(dim) + params.eps);
+        k_factor = inverseSqrt(sum_of_lanes(HEADS) / f32(dim) + params.eps);
     }
-    factors.x *= temperature_at(position, params.floor_scale, params.temperature) * params.scale;
+    let q_scale = temperature_at(position, params.floor_scale, params.temperature) * params.scale;
 
     let shape = Rotation(dim, params.rotate, params.coarse_rows);
-    let to = (kv_head * params.context + position) * dim / 2u;
     for (var i = lane; i < dim / 4u; i += THREADS) {
-        let q = quad(shape, from_q, i, position, false);
-        query[q.first / 2u] = q.a * factors.x;
-        query[q.second / 2u] = q.b * factors.x;
-        let k = quad(shape, from_k, i, position, false);
-        let v = quad(shape, from_v, i, position, true);
-        let k_a = to_pair(k.a * factors.y);
-        let k_b = to_pair(k.b * factors.y);
-        let v_a = to_pair(v.a);
-        let v_b = to_pair(v.b);
-        // As precise as what later tokens will read.
-        new_key[k.first / 2u] = from_pair(k_a);
-        new_key[k.second / 2u] = from_pair(k_b);
-        new_value[v.first / 2u] = from_pair(v_a);
-        new_value[v.second / 2u] = from_pair(v_b);
-        if head % sharing == 0u {
-            k_cache[to + k.first / 2u] = k_a;
-            k_cache[to + k.second / 2u] = k_b;
-            v_cache[to + v.first / 2u] = v_a;
-            v_cache[to + v.second / 2u] = v_b;
+        for (var h = 0u; h < HEADS; h++) {
+            let q = quad(shape, from_q[h], i, position, false);
+            query[h * QUADS * 2u + q.first / 2u] = q.a * (q_factors[h] * q_scale);
+            query[h * QUADS * 2u + q.second / 2u] = q.b * (q_factors[h] * q_scale);
         }
+        // As precise as what later tokens will read.
+        let k = quad(shape, from_k, i, position, false);
+        new_key[k.first / 2u] = from_pair(to_pair(k.a * k_factor));
+        new_key[k.second / 2u] = from_pair(to_pair(k.b * k_factor));
+        let v = quad(shape, from_v, i, position, true);
+        new_value[v.first / 2u] = from_pair(to_pair(v.a));
+        new_value[v.second / 2u] = from_pair(to_pair(v.b));
+    }
+    workgroupBarrier();
+    @if(narrow) {
+        for (var i = lane; i < HEADS * QUADS; i += THREADS) {
+            whole_query[i] = vec4(query[2u * i], query[2u * i + 1u]);
+        }
+        workgroupBarrier();
     }
 }
 
+fn sum_of_lanes(row: u32) -> f32 {
+    var sum = 0.0;
+    for (var i = 0u; i < THREADS; i++) {
+        sum += of_lanes[row * THREADS + i];
+    }
+    return sum;
+}
+
+@if(narrow)
+fn query_at(h: u32, i: u32) -> vec4<f32> {
+    return whole_query[h * QUADS + i];
+}
+
+@if(!narrow)
+fn query_at(h: u32, i: u32) -> vec4<f32> {
+    let at = (h * QUADS + i) * 2u;
+    return vec4(query[at], query[at + 1u]);
+}
+
+// Four dimensions of the weighted values, summed up by every slot.
+fn result(h: u32, quad: u32, slots: u32, spread: u32) -> vec4<f32> {
+    var sum = vec4(0.0);
+    for (var slot = 0u; slot < slots; slot++) {
+        sum += scores[h * FOURS + slot * spread + quad];
+    }
+    return sum;
+}
+
 @compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     if halted() { return; }
-    let head = workgroup.x;
+    let kv_head = workgroup.y / params.batches;
+    let batch = workgroup.y % params.batches;
     let position = step[0];
     var first = 0u;
     if params.chunk != 0u { first = position / params.chunk * params.chunk; }
-    let pairs = params.head_dim / 2u;
-    let cache_head = head / (params.heads / params.kv_heads) * params.context;
-    if thread == 0u { key_count = position - first; }
-    prepare(head, position, thread);
+    let span = workgroup.x;
+    if span >= span_count(position - first, params.spans) { return; }
+    if lane == 0u { key_count = position - first; }
+    prepare(kv_head, batch, position, lane);
     // The same for all lanes, but from storage: the barriers in the loop need a bound that is uniform for the compiler too.
     let count = workgroupUniformLoad(&key_count);
 
-    var highest = LOWEST;
-    var total = 0.0;
-    var sums: array<vec2<f32>, SLOTS>; // pairs of dimensions thread, thread + THREADS, ...
-    var sum = vec2(0.0);
-    for (var p = 0u; p < pairs; p++) {
-        sum += new_key[p] * query[p];
+    let quads = params.head_dim / 4u;
+    let cache_head = kv_head * params.context;
+    // Sixteen dimensions for each lane, and as many keys at once as there are lanes for.
+    let parts = (quads + 3u) / 4u;
+    let slots = THREADS / parts;
+    let part = lane % parts;
+    let slot = lane / parts;
+
+    var highest: array<f32, HEADS>;
+    var total: array<f32, HEADS>; // of this lane's keys
+    var sums: array<vec4<f32>, HEADS * 4u>; // of this slot's keys
+    for (var h = 0u; h < HEADS; h++) {
+        highest[h] = LOWEST;
+        total[h] = 0.0;
     }
-    highest = sum.x + sum.y;
-    total = 1.0;
-    for (var i = 0u; i < SLOTS; i++) {
-        if thread + i * THREADS < pairs { sums[i] = new_value[thread + i * THREADS]; }
+    for (var i = 0u; i < HEADS * 4u; i++) {
+        sums[i] = vec4(0.0);
     }
-    let tiles = (count + THREADS - 1u) / THREADS;
-    for (var tile = 0u; tile < tiles; tile++) {
-        let key = tile * THREADS + thread;
-        var score = LOWEST;
-        if key < count {
-            let row = (cache_head + first + key) * pairs;
-            var sum = vec2(0.0);
-            for (var p = 0u; p < pairs; p++) {
-                sum += from_pair(k_cache[row + p]) * query[p];
+    if span == 0u {
+        for (var h = 0u; h < HEADS; h++) {
+            var sum = vec4(0.0);
+            for (var i = 0u; i < quads; i++) {
+                sum += vec4(new_key[2u * i], new_key[2u * i + 1u]) * query_at(h, i);
             }
-            score = sum.x + sum.y;
+            highest[h] = sum.x + sum.y + sum.z + sum.w;
+            if lane == 0u { total[h] = 1.0; }
         }
-        scores[thread] = score;
-        workgroupBarrier();
-
-        let keys = min(THREADS, count - tile * THREADS);
-        let before = highest;
-        for (var j = 0u; j < keys; j++) {
-            highest = max(highest, scores[j]);
+        if slot == 0u {
+            for (var i = 0u; i < HEADS * 4u; i++) {
+                let at = 2u * min(4u * part + i % 4u, quads - 1u);
+                sums[i] = vec4(new_value[at], new_value[at + 1u]);
+            }
         }
-        // Behind the last key this is exp(LOWEST - highest), which nobody reads.
-        weights[thread] = exp(score - highest);
-        workgroupBarrier();
-
-        let rescale = exp(before - highest);
-        total *= rescale;
-        for (var i = 0u; i < SLOTS; i++) {
-            sums[i] *= rescale;
-        }
-        let row = (cache_head + first + tile * THREADS) * pairs + thread;
-        for (var j = 0u; j < keys; j++) {
-            let weight = weights[j];
-            total += weight;
-            for (var i = 0u; i < SLOTS; i++) {
-                if thread + i * THREADS < pairs { sums[i] += weight * from_pair(v_cache[row + j * pairs + i * THREADS]); }
+        if batch == 0u {
+            let to = (cache_head + position) * quads;
+            for (var i = lane; i < quads; i += THREADS) {
+                k_cache[to + i] = to_four(vec4(new_key[2u * i], new_key[2u * i + 1u]));
+                v_cache[to + i] = to_four(vec4(new_value[2u * i], new_value[2u * i + 1u]));
             }
         }
     }
 
-    // The loop's last read of the query lies before a barrier; where the new key is the only one, this is it.
-    workgroupBarrier();
-    for (var i = 0u; i < SLOTS; i++) {
-        let pair = thread + i * THREADS;
-        if pair < pairs { query[pair] = sums[i] / total; }
+    for (var tile = span * TILE; tile < count; tile += params.spans * TILE) {
+        let keys = min(count - tile, TILE);
+        let fours = (keys + 3u) / 4u;
+        let row = cache_head + first + tile;
+
+        var above: array<f32, HEADS>;
+        for (var h = 0u; h < HEADS; h++) {
+            above[h] = highest[h];
+        }
+        for (var four = lane; four < fours; four += THREADS) {
+            let at = (vec4(row) + min(vec4(4u * four) + vec4(0u, 1u, 2u, 3u), vec4(keys - 1u))) * quads;
+            var products: array<vec4<f32>, HEADS>;
+            for (var h = 0u; h < HEADS; h++) {
+                products[h] = vec4(0.0);
+            }
+            for (var i = 0u; i < quads; i++) {
+                let a = from_four(k_cache[at.x + i]);
+                let b = from_four(k_cache[at.y + i]);
+                let c = from_four(k_cache[at.z + i]);
+                let d = from_four(k_cache[at.w + i]);
+                for (var h = 0u; h < HEADS; h++) {
+                    let q = query_at(h, i);
+                    products[h] += vec4(dot(a, q), dot(b, q), dot(c, q), dot(d, q));
+                }
+            }
+            let there = vec4(4u * four) + vec4(0u, 1u, 2u, 3u) < vec4(keys);
+            for (var h = 0u; h < HEADS; h++) {
+                let score = select(vec4(LOWEST), products[h], there);
+                scores[h * FOURS + four] = score;
+                above[h] = max(above[h], max(max(score.x, score.y), max(score.z, score.w)));
+            }
+        }
+        for (var h = 0u; h < HEADS; h++) {
+            of_lanes[h * THREADS + lane] = above[h];
+        }
+        workgroupBarrier();
+
+        for (var h = 0u; h < HEADS; h++) {
+            let before = highest[h];
+            for (var i = 0u; i < THREADS; i++) {
+                highest[h] = max(highest[h], of_lanes[h * THREADS + i]);
+            }
+            let rescale = exp(before - highest[h]);
+            total[h] *= rescale;
+            for (var i = 0u; i < 4u; i++) {
+                sums[4u * h + i] *= rescale;
+            }
+        }
+        for (var four = lane; four < fours; four += THREADS) {
+            for (var h = 0u; h < HEADS; h++) {
+                let weight = exp(scores[h * FOURS + four] - highest[h]);
+                scores[h * FOURS + four] = weight;
+                total[h] += weight.x + weight.y + weight.z + weight.w;
+            }
+        }
+        workgroupBarrier();
+
+        if slot < slots {
+            for (var four = slot; four < fours; four += slots) {
+                let at = (vec4(row) + min(vec4(4u * four) + vec4(0u, 1u, 2u, 3u), vec4(keys - 1u))) * quads;
+                var weights: array<vec4<f32>, HEADS>;
+                for (var h = 0u; h < HEADS; h++) {
+                    weights[h] = scores[h * FOURS + four];
+                }
+                for (var i = 0u; i < 4u; i++) {
+                    let quad = min(4u * part + i, quads - 1u);
+                    let a = from_four(v_cache[at.x + quad]);
+                    let b = from_four(v_cache[at.y + quad]);
+                    let c = from_four(v_cache[at.z + quad]);
+                    let d = from_four(v_cache[at.w + quad]);
+                    for (var h = 0u; h < HEADS; h++) {
+                        let w = weights[h];
+                        sums[4u * h + i] += w.x * a + w.y * b + w.z * c + w.w * d;
+                    }
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+
+    for (var h = 0u; h < HEADS; h++) {
+        of_lanes[h * THREADS + lane] = total[h];
+        if slot < slots {
+            for (var i = 0u; i < 4u; i++) {
+                scores[h * FOURS + 4u * lane + i] = sums[4u * h + i];
+            }
+        }
     }
     workgroupBarrier();
-    if params.to_bytes == 0u {
-        let to = head * params.head_dim / 4u;
-        for (var i = thread; i < params.head_dim / 4u; i += THREADS) {
-            out[to + i] = bitcast<vec4<u32>>(vec4(query[2u * i], query[2u * i + 1u]));
+    let sharing = params.heads / params.kv_heads;
+    let first_head = kv_head * sharing + batch * HEADS;
+    let there = min(HEADS, sharing - batch * HEADS);
+    let spread = 4u * parts;
+    if params.to_bytes == 1u {
+        // A lane makes a block.
+        let blocks = quads / 8u;
+        let h = lane / blocks;
+        if h >= there { return; }
+        let total_weight = sum_of_lanes(h);
+        var v: array<vec4<f32>, 8>;
+        for (var i = 0u; i < 8u; i++) {
+            v[i] = result(h, lane % blocks * 8u + i, slots, spread) / total_weight;
         }
+        let made = to_bytes(v, 0.0);
+        let to = ((first_head + h) * blocks + lane % blocks) * 3u;
+        out[to] = made.head;
+        out[to + 1u] = made.lo;
+        out[to + 2u] = made.hi;
         return;
     }
-    if thread >= params.head_dim / 32u { return; }
-    var v: array<vec4<f32>, 8>;
-    for (var i = 0u; i < 8u; i++) {
-        let at = thread * 16u + 2u * i;
-        v[i] = vec4(query[at], query[at + 1u]);
+    for (var h = 0u; h < there; h++) {
+        let head = first_head + h;
+        let total_weight = sum_of_lanes(h);
+        var to = head * quads;
+        var divisor = total_weight;
+        if params.spans > 1u {
+            to = (span * params.heads + head) * (quads + 1u) + 1u;
+            divisor = 1.0;
+            if lane == 0u { out[to - 1u] = bitcast<vec4<u32>>(vec4(highest[h], total_weight, 0.0, 0.0)); }
+        }
+        for (var i = lane; i < quads; i += THREADS) {
+            out[to + i] = bitcast<vec4<u32>>(result(h, i, slots, spread) / divisor);
+        }
     }
-    let made = to_bytes(v, 0.0);
-    let to = (head * params.head_dim / 32u + thread) * 3u;
-    out[to] = made.head;
-    out[to + 1u] = made.lo;
-    out[to + 2u] = made.hi;
 }

@@ -35,6 +35,24 @@ fn a_dense_layer_is_five_kernels() {
     }
 }
 
+/// Attention over a cache that has room for more keys than one workgroup computes is merged by a kernel of its own, wherever in the
+/// cache the token is.
+#[test]
+fn a_long_cache_takes_another_kernel_for_each_layer() {
+    let folder = std::env::temp_dir().join(format!("moxel-long-cache-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let short = golden("llama_tied");
+    let config = std::fs::read_to_string(short.join("config.json")).expect("config.json");
+    let longer = config.replace("\"max_position_embeddings\": 512", "\"max_position_embeddings\": 1024");
+    assert_ne!(config, longer);
+    std::fs::write(folder.join("config.json"), longer).expect("config.json");
+    std::fs::copy(short.join("model.safetensors"), folder.join("model.safetensors")).expect("model.safetensors");
+    let engine = load(&folder, Precision::Exact, 128);
+    std::fs::remove_dir_all(&folder).expect("the folder");
+    let work = one_token(&mut engine.session().expect("session"));
+    assert_eq!((work.dispatches, work.submits, work.readbacks), (6 * 3 + ENDS, 1, 1));
+}
+
 /// Biases keep a layer's kernels apart, and a count that is too low is noticed.
 #[test]
 fn biases_are_kernels_of_their_own() {

@@ -25,3 +25,8 @@ alias Four = vec4<f32>;
 fn from_four(p: Four) -> vec4<f32> { return vec4(unpack2x16float(p.x), unpack2x16float(p.y)); }
 @if(kv_f32)
 fn from_four(p: Four) -> vec4<f32> { return p; }
+
+@if(!kv_f32)
+fn to_four(v: vec4<f32>) -> Four { return Four(to_pair(v.xy), to_pair(v.zw)); }
+@if(kv_f32)
+fn to_four(v: vec4<f32>) -> Four { return v; }

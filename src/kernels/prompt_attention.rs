@@ -25,7 +25,7 @@ pub(crate) fn prompt_attention(r: &mut Recorder, shape: &AttentionShape, q: &Sli
         to_bytes: u32::from(s.bytes),
     };
     let rows = tokens * shape.heads / shape.kv_heads;
-    let mut bindings = vec![(1, q.clone())];
+    let mut bindings = vec![(1, q.clone()), (4, s.out.clone())];
     bindings.extend(s.bindings());
     r.dispatch(Dispatch {
         shader: shader(s.kv_f32, shape.head_dim),

@@ -51,7 +51,7 @@ impl Attention {
         let bytes = p.bytes(self.out.takes_bytes() && can_make_bytes(head_dim), tokens);
         let shape =
             AttentionShape { heads, kv_heads, head_dim, context, chunk: self.chunk, scale: (head_dim as f32).sqrt().recip() };
-        let slices = AttentionSlices { k_cache, v_cache, step: &s.step, out: &s.attended, bytes, kv_f32 };
+        let slices = AttentionSlices { k_cache, v_cache, step: &s.step, out: &s.attended, spans: &s.spans, bytes, kv_f32 };
         if tokens == 1 {
             attention(&mut p.r, &shape, &Projected { rope: &rope, qkv: &s.qkv, table: &self.rope_table }, &slices);
         } else {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::Result;
 use crate::dims::Dims;
 use crate::gpu::{Gpu, Slice};
-use crate::kernels::{Matmul, activation_words, max_tiles};
+use crate::kernels::{Matmul, activation_words, max_tiles, span_words};
 
 /// Alignment of a binding within a buffer, in words: WebGPU's guaranteed `minStorageBufferOffsetAlignment`.
 const BINDING_WORDS: usize = 64;
@@ -24,6 +24,8 @@ pub(crate) struct Scratch {
     pub(crate) q: Slice,
     /// [tokens, heads * head_dim].
     pub(crate) attended: Slice,
+    /// [spans, heads, 4 + head_dim]: a token's attention over spans of a long cache.
+    pub(crate) spans: Slice,
     /// [rows, 2, inner].
     pub(crate) gate_up: Slice,
     /// [rows, inner].
@@ -100,8 +102,9 @@ impl MoeScratch {
 }
 
 impl Scratch {
-    /// For passes of up to `tokens` tokens computed by `matmul`, with logits for up to `head_rows` of them.
-    pub(crate) fn new(gpu: &Gpu, dims: &Dims, matmul: Matmul, tokens: usize, head_rows: usize) -> Result<Self> {
+    /// For passes of up to `tokens` tokens computed by `matmul`, with logits for up to `head_rows` of them, and a cache of
+    /// `context` positions.
+    pub(crate) fn new(gpu: &Gpu, dims: &Dims, matmul: Matmul, tokens: usize, head_rows: usize, context: usize) -> Result<Self> {
         let words = |label, words: usize| Ok::<_, crate::Error>(gpu.storage(label, 4 * words as u64)?.whole());
         let padded = |cols: usize| cols.next_multiple_of(32);
         let expert_rows = if dims.moe_layers > 0 { tokens * dims.chosen } else { 0 };
@@ -125,6 +128,7 @@ impl Scratch {
             qkv: words("qkv", tokens * dims.qkv())?,
             q: words("q", tokens * dims.heads * dims.head_dim)?,
             attended: words("attended", activation_words(tokens, dims.heads * dims.head_dim))?,
+            spans: words("spans", span_words(dims.heads, dims.head_dim, context))?,
             gate_up: words("gate_up", 2 * (tokens * dims.inner).max(expert_rows * dims.expert_inner))?,
             inner: words("inner", inner)?,
             logits: words("logits", head_rows * dims.vocab)?,

@@ -74,7 +74,7 @@ impl Session {
         let f32 = engine.precision == Precision::Exact;
         let kv = KvCache::new(gpu, dims, engine.context, f32)?;
         let rows = LOGIT_ROWS.min(engine.prefill_chunk);
-        let scratch = Scratch::new(gpu, dims, engine.choice.matmul, engine.prefill_chunk, rows)?;
+        let scratch = Scratch::new(gpu, dims, engine.choice.matmul, engine.prefill_chunk, rows, engine.context)?;
         let routing = RoutingLayout::new(dims, engine.prefill_chunk).words();
         let staging = gpu.staging(4 * (routing + rows * dims.vocab) as u64)?;
         let programs = ProgramCache::default();

@@ -59,7 +59,8 @@ const ARCHITECTURE_DEPENDENT: &[&str] = &["src/weights/source.rs", "src/gpu/read
 /// wgpu's unchecked calls, each with its reason beside it.
 const UNSAFE: &[&str] = &["src/gpu/shader.rs", "src/gpu/pipelines.rs"];
 /// Shaders that compute what another kernel does, in another shape: the kernel whose twin they share.
-const SAME_AS: &[(&str, &str)] = &[("matvec", "matmul"), ("matmul_tiled", "matmul"), ("prompt_attention", "attention")];
+const SAME_AS: &[(&str, &str)] =
+    &[("matvec", "matmul"), ("matmul_tiled", "matmul"), ("prompt_attention", "attention"), ("merge_attention", "attention")];
 /// Files in `src/kernels` that dispatch nothing.
 const KERNEL_HELPERS: &[&str] = &["mod", "matrix", "choice", "activations"];
 /// A file with one job fits on a few screens.

@@ -6,7 +6,7 @@ use super::blocks::{BLOCK_WORDS, from_bytes, half_steps};
 use super::harness::{POISON, Random, as_floats, close, floats, poisoned, run, words};
 use super::rope_append::{frequencies, table};
 use crate::gpu::{Recorder, Slice};
-use crate::kernels::{AttentionShape, AttentionSlices, Projected, RopeShape, Rotate, attention, can_make_bytes};
+use crate::kernels::{AttentionShape, AttentionSlices, Projected, RopeShape, Rotate, attention, can_make_bytes, span_words};
 use crate::reference::{self, Attention, Order, Rope};
 
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,8 @@ struct Case {
     normalize: Option<f32>,
     temperature: Option<(f32, f32)>,
     position: usize,
+    /// Positions in the cache behind the token's.
+    room: usize,
     chunk: usize,
     kv_f32: bool,
     bytes: bool,
@@ -31,6 +33,7 @@ const CASE: Case = Case {
     normalize: None,
     temperature: None,
     position: 40,
+    room: 2,
     chunk: 0,
     kv_f32: true,
     bytes: false,
@@ -39,9 +42,9 @@ const CASE: Case = Case {
 impl Case {
     /// The kernel against `rope_append` and `attention` of the twins, the position of whose token may be another.
     fn compare(self, twin_position: usize) -> Result<(), String> {
-        let Self { heads, kv_heads, head_dim, position, chunk, kv_f32, bytes, .. } = self;
+        let Self { heads, kv_heads, head_dim, position, room, chunk, kv_f32, bytes, .. } = self;
         let mut random = Random((heads * 1000 + position) as u64);
-        let context = position + 3;
+        let context = position + 1 + room;
         let stored = |x: f32| if kv_f32 { x } else { f16::from_f32(x).to_f32() };
         let qkv = random.floats((heads + 2 * kv_heads) * head_dim, 1.0);
         let mut cache = || -> Vec<f32> {
@@ -73,8 +76,16 @@ impl Case {
 
         let rope = RopeShape { heads, kv_heads, head_dim, stride: qkv.len(), context, rotate, normalize, temperature };
         let out = poisoned((heads * head_dim).next_multiple_of(32));
-        let slices =
-            AttentionSlices { k_cache: &k_cache, v_cache: &v_cache, step: &words(&[position as u32]), out: &out, bytes, kv_f32 };
+        let spans = &poisoned(span_words(heads, head_dim, context));
+        let slices = AttentionSlices {
+            k_cache: &k_cache,
+            v_cache: &v_cache,
+            step: &words(&[position as u32]),
+            out: &out,
+            spans,
+            bytes,
+            kv_f32,
+        };
         let shape = AttentionShape { heads, kv_heads, head_dim, context, chunk, scale };
         let (qkv, table) = (floats(&qkv), floats(&table(context, &frequencies(head_dim))));
         let mut recorder = Recorder::default();
@@ -133,7 +144,7 @@ fn from_gpu(words: &[u32], kv_f32: bool) -> Vec<f32> {
 #[test]
 fn every_rotation_and_head_size() {
     for rotate in [Rotate::None, Rotate::Adjacent, Rotate::Halves] {
-        for head_dim in [16, 24, 64, 96, 128, 256] {
+        for head_dim in [16, 20, 24, 64, 96, 128, 200, 256] {
             Case { rotate, head_dim, ..CASE }.check();
         }
     }
@@ -145,7 +156,7 @@ fn every_position_and_grouping() {
         Case { position, ..CASE }.check();
         Case { position, chunk: 32, ..CASE }.check();
     }
-    for (heads, kv_heads) in [(1, 1), (9, 3), (5, 5), (6, 1)] {
+    for (heads, kv_heads) in [(1, 1), (9, 3), (5, 5), (6, 1), (5, 1), (8, 2), (7, 1)] {
         Case { heads, kv_heads, ..CASE }.check();
     }
 }
@@ -156,6 +167,15 @@ fn normalised_and_at_temperature() {
     case.check();
     Case { head_dim: 128, ..case }.check();
     Case { normalize: None, rotate: Rotate::None, temperature: Some((16.0, 0.1)), position: 70, ..case }.check();
+}
+
+#[test]
+fn long_caches_are_computed_in_spans() {
+    for (position, room) in [(0, 600), (511, 1), (512, 0), (513, 700), (1030, 3), (1500, 20_000)] {
+        Case { position, room, ..CASE }.check();
+        Case { position, room, chunk: 1000, ..CASE }.check();
+    }
+    Case { heads: 5, kv_heads: 1, head_dim: 96, position: 700, room: 1000, ..CASE }.check();
 }
 
 #[test]

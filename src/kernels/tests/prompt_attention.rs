@@ -53,7 +53,8 @@ impl Case {
         let mut recorder = Recorder::default();
         let shape = AttentionShape { heads, kv_heads, head_dim, context, chunk, scale };
         let (k_cache, v_cache) = (&stored(&k, kv_f32), &stored(&v, kv_f32));
-        let slices = AttentionSlices { k_cache, v_cache, step: &words(&[position as u32]), out: &out, bytes, kv_f32 };
+        let slices =
+            AttentionSlices { k_cache, v_cache, step: &words(&[position as u32]), out: &out, spans: &out, bytes, kv_f32 };
         prompt_attention(&mut recorder, &shape, &floats(&q), &slices, tokens);
         let [out] = run(recorder, [&out]);
         // Scores of magnitude s have an error of about s * 2^-22, and the softmax turns it into a relative one.

@@ -10,8 +10,8 @@ use naga::{AddressSpace, Module, ScalarKind, TypeInner};
 
 use crate::gpu::Shader;
 use crate::kernels::{
-    Matmul, Matvec, add_bias, argmax, attention, combine, copy_memory, embed, gated, is_quantized, matmul, moe_group,
-    multiply_add, prompt_attention, residual, rms_norm, rope_append, router, swiglu,
+    Matmul, Matvec, add_bias, argmax, attention, combine, copy_memory, embed, gated, is_quantized, matmul, merge_attention,
+    moe_group, multiply_add, prompt_attention, residual, rms_norm, rope_append, router, swiglu,
 };
 use crate::weights::DType;
 
@@ -34,8 +34,9 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     let either = [false, true];
     add(add_bias::PARAMS, vec![add_bias::shader()]);
     add(argmax::PARAMS, vec![argmax::shader()]);
-    let caches = || either.into_iter().flat_map(|f32| either.map(|narrow| (f32, narrow)));
-    add(attention::PARAMS, caches().map(|(f32, narrow)| attention::shader(f32, narrow)).collect());
+    for (f32, narrow) in either.into_iter().flat_map(|f32| either.map(|narrow| (f32, narrow))) {
+        add(attention::PARAMS, [1, 2, 3, 4].map(|heads| attention::shader(f32, narrow, heads)).into());
+    }
     add(combine::PARAMS, either.map(combine::shader).into());
     add(copy_memory::PARAMS, vec![copy_memory::shader()]);
     add(embed::PARAMS, DType::ALL.map(embed::shader).into());
@@ -50,6 +51,7 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
             add(matmul::PARAMS, kernels.map(|k| matmul::matmul_shader(k, dtype, k.bytes(), experts)).collect());
         }
     }
+    add(merge_attention::PARAMS, vec![merge_attention::shader()]);
     add(moe_group::PARAMS, vec![moe_group::shader()]);
     add(multiply_add::PARAMS, vec![multiply_add::shader()]);
     let heads = |f32| [64, 128, 256].map(|head_dim| prompt_attention::shader(f32, head_dim));
