@@ -48,7 +48,7 @@ fn text(key: Option<&TuningKey>, report: &TuningReport) -> String {
             (None, None) => String::new(),
         };
         let mark = if candidate.chosen { "  <- chosen" } else { "" };
-        text += &format!("  {:<20}{result}{mark}\n", candidate.kernel);
+        text += &format!("  {:<26}{result}{mark}\n", candidate.kernel);
     }
     text + &format!("kernels: {}\n", report.kernels)
 }
