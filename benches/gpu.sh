@@ -41,7 +41,7 @@ choose=()
 
 read -ra models <<<"${MODELS-}"
 if [ -z "${MODELS+set}" ]; then
-  if model=$(native-demo/get-model.sh); then models=("$model"); else say "without SmolLM2, which cannot be fetched"; fi
+  if model=$(native-demo/get-model.sh); then models=("${model#"$PWD/"}"); else say "without SmolLM2, which cannot be fetched"; fi
 fi
 shapes=${SHAPES:-granite-1b,olmoe,llama-8b,qwen3-30b-a3b,llama4-scout,llama4-maverick}
 subjects=(${models[@]+"${models[@]}"})
@@ -56,12 +56,16 @@ if [ "${TESTS:-1}" = 1 ]; then
   [ ${#models[@]} -eq 0 ] || tests+=(--test smollm2)
   # Failures are a result too: they are written down, and the measurements follow.
   {
-    cargo test -p moxel --lib -- kernels roofline && cargo test -p moxel "${tests[@]}"
+    passed=1
+    cargo test -p moxel --lib -- kernels roofline || passed=0
+    cargo test -p moxel --no-fail-fast "${tests[@]}" || passed=0
+    [ "$passed" = 1 ]
   } 2>&1 | tee "$work/tests.txt" >&2 || say "tests failed, see tests.txt"
 fi
 
 say "Measuring"
-"$moxel" bench ${subjects[@]+"${subjects[@]}"} ${choose[@]+"${choose[@]}"} "${options[@]}" --profile -o html --save "$work/rows.json" >"$work/report.html"
+# Without what was chosen and kept when something else may have run.
+"$moxel" bench --no-cache ${subjects[@]+"${subjects[@]}"} ${choose[@]+"${choose[@]}"} "${options[@]}" --profile -o html --save "$work/rows.json" >"$work/report.html"
 
 # A folder named after the adapter, in letters that every file system takes.
 name=$(python3 - "$work/rows.json" <<'PYTHON'
@@ -72,5 +76,6 @@ PYTHON
 )
 results=benches/results/$name
 mkdir -p "$results"
+rm -f "$results/tests.txt"
 mv "$work"/* "$results/"
 say "Done: $results"

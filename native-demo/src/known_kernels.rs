@@ -2,6 +2,7 @@
 
 use moxel::{AdapterDescription, KernelChoice, TuningKey};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::args::Common;
 use crate::kept::KeptFile;
@@ -21,41 +22,50 @@ pub struct KnownChoice {
 /// The choices in the folder of the cache, the oldest first.
 pub struct KnownKernels {
     file: Option<KeptFile>,
-    choices: Vec<KnownChoice>,
+    /// Each a [`KnownChoice`], or what another version has kept.
+    choices: Vec<Value>,
 }
 
 impl KnownKernels {
-    /// A file that is not what this version writes is as good as none.
+    /// A damaged file is as good as none.
     pub fn read(common: &Common) -> Self {
         let file = KeptFile::new(common, FILE);
-        let choices =
-            file.as_ref().and_then(KeptFile::read).and_then(|content| serde_json::from_slice(&content).ok()).unwrap_or_default();
+        let choices = file.as_ref().map(choices_in).unwrap_or_default();
         Self { file, choices }
     }
 
     pub fn find(&self, key: &TuningKey) -> Option<KernelChoice> {
-        self.choices.iter().find(|known| known.key == *key).map(|known| known.kernels)
+        self.choices.iter().filter_map(known).find(|known| known.key == *key).map(|known| known.kernels)
     }
 
     /// What this version measured on an adapter.
-    pub fn of<'a>(&'a self, adapter: &AdapterDescription) -> impl Iterator<Item = &'a KnownChoice> {
-        let AdapterDescription { name, backend, driver, driver_info, .. } = adapter.clone();
-        self.choices.iter().filter(move |KnownChoice { key, .. }| {
-            (&key.adapter, &key.backend, &key.driver, &key.driver_info) == (&name, &backend, &driver, &driver_info)
-                && key.version == env!("CARGO_PKG_VERSION")
-        })
+    pub fn of(&self, adapter: &AdapterDescription) -> impl Iterator<Item = KnownChoice> {
+        self.choices.iter().filter_map(known).filter(|known| known.key.is_of(adapter))
     }
 
     /// Keeps a choice, instead of an earlier one for the same.
     pub fn save(mut self, key: TuningKey, kernels: KernelChoice) {
         let Some(file) = self.file else { return };
-        self.choices.retain(|known| known.key != key);
-        self.choices.push(KnownChoice { key, kernels });
-        let surplus = self.choices.len().saturating_sub(MOST);
-        self.choices.drain(..surplus);
-        match serde_json::to_vec_pretty(&self.choices) {
+        // Another process may have kept something while this one measured.
+        self.choices = choices_in(&file);
+        self.choices.retain(|choice| known(choice).is_none_or(|known| known.key != key));
+        let kept = serde_json::to_value(KnownChoice { key, kernels }).and_then(|choice| {
+            self.choices.push(choice);
+            let surplus = self.choices.len().saturating_sub(MOST);
+            self.choices.drain(..surplus);
+            serde_json::to_vec_pretty(&self.choices)
+        });
+        match kept {
             Ok(content) => file.write(&content),
             Err(error) => eprintln!("warning: cannot keep the choice of kernels: {error}"),
         }
     }
+}
+
+fn choices_in(file: &KeptFile) -> Vec<Value> {
+    file.read().and_then(|content| serde_json::from_slice(&content).ok()).unwrap_or_default()
+}
+
+fn known(choice: &Value) -> Option<KnownChoice> {
+    KnownChoice::deserialize(choice).ok()
 }

@@ -30,7 +30,7 @@ fn a_choice_is_measured_once() {
 
     let report = moxel(&["tune", model.to_str().expect("UTF-8"), "--json", "--cache", cache]).json();
     let candidates = report["candidates"].as_array().expect("a list");
-    assert_eq!(candidates.len(), 4 + 2 + 3);
+    assert_eq!(candidates.len(), 5 + 2 + 3);
     for candidate in candidates {
         assert!(candidate["dropped"].is_null() && candidate["milliseconds"].as_f64() > Some(0.0), "{candidate}");
     }
@@ -55,8 +55,13 @@ fn a_choice_is_measured_once() {
     used(&model, &["--cache", cache, "--precision", "exact"]);
     assert_eq!(kept().as_array().map(Vec::len), Some(2));
 
+    // What another version has kept stays.
+    let other = serde_json::json!([{ "kernels": 7 }]);
+    fs::write(&file, other.to_string()).expect("written");
+    used(&model, &["--cache", cache]);
+    assert_eq!((kept().as_array().map(Vec::len), &kept()[0]), (Some(2), &other[0]));
     // A damaged file is as good as none, and replaced.
-    for damaged in [&b"[{\"adapter\""[..], b"{}", b"[{\"kernels\": 7}]", b"\xff"] {
+    for damaged in [&b"[{\"adapter\""[..], b"{}", b"\xff"] {
         fs::write(&file, damaged).expect("written");
         used(&model, &["--cache", cache]);
         assert_eq!(kept().as_array().map(Vec::len), Some(1));

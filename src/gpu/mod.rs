@@ -20,4 +20,4 @@ pub use pipelines::PipelineWork;
 pub(crate) use profile::TimedCall;
 pub(crate) use program::{Program, Stretch};
 pub(crate) use record::{Dispatch, Recorder, Recording};
-pub(crate) use shader::Shader;
+pub(crate) use shader::{Shader, fingerprint};

@@ -48,6 +48,13 @@ sources![
     "swiglu",
 ];
 
+/// A number that is another one when any shader module is.
+pub(crate) fn fingerprint() -> u64 {
+    // FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>.
+    let bytes = MODULES.iter().flat_map(|(name, text)| name.bytes().chain(text.bytes()));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 /// A variant of a kernel: its source module, whose name is the kernel's name everywhere, and the conditions that are on.
 ///
 /// Two equal shaders are one pipeline.
@@ -142,8 +149,9 @@ impl Pipeline {
                 cache: gpu.pipelines.kept.get(),
             })
         };
-        let raw =
-            gpu.caught(wgpu::ErrorFilter::Validation, make).map_err(|error| Error::Gpu(format!("shader {name}: {error}")))?;
+        // What a driver's own compiler refuses is an internal error.
+        let made = gpu.caught(wgpu::ErrorFilter::Internal, || gpu.caught(wgpu::ErrorFilter::Validation, make));
+        let raw = made.and_then(|made| made).map_err(|error| Error::Gpu(format!("shader {name}: {error}")))?;
         let layout = raw.get_bind_group_layout(0);
         Ok(Self { name, raw, layout })
     }

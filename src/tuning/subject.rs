@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::engine::Precision;
-use crate::gpu::Gpu;
+use crate::gpu::{AdapterDescription, Gpu, fingerprint};
 use crate::model_files::ModelFiles;
 use crate::weights::DType;
 
@@ -63,7 +63,7 @@ pub struct TuningKey {
     pub driver: String,
     /// The driver's version text.
     pub driver_info: String,
-    /// Moxel's version: another one has other kernels.
+    /// Moxel's version and a number for its shaders: others are faster or slower.
     pub version: String,
     /// The weight format.
     pub format: DType,
@@ -75,7 +75,20 @@ pub struct TuningKey {
     pub precision: Precision,
 }
 
+/// What this version's choices are kept under.
+fn version() -> String {
+    format!("{} {:016x}", env!("CARGO_PKG_VERSION"), fingerprint())
+}
+
 impl TuningKey {
+    /// Whether it was measured on this adapter, with its present driver, by these kernels.
+    #[must_use]
+    pub fn is_of(&self, adapter: &AdapterDescription) -> bool {
+        let AdapterDescription { name, backend, driver, driver_info, .. } = adapter;
+        (&self.adapter, &self.backend, &self.driver, &self.driver_info) == (name, backend, driver, driver_info)
+            && self.version == version()
+    }
+
     /// What measuring for a model on a device holds for; `None` for a small model, for which nothing is measured.
     ///
     /// # Errors
@@ -87,7 +100,7 @@ impl TuningKey {
             backend: adapter.backend.clone(),
             driver: adapter.driver.clone(),
             driver_info: adapter.driver_info.clone(),
-            version: env!("CARGO_PKG_VERSION").into(),
+            version: version(),
             format: dtype,
             rows,
             cols,

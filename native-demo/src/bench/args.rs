@@ -2,11 +2,17 @@
 
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 
 use super::plan::Test;
 use super::shapes::Shape;
 use super::subject::Subject;
+
+/// Numbers of tokens, no larger than those of any model's context.
+fn tokens() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(0..=1 << 24)
+}
 
 #[derive(Args)]
 pub struct BenchArgs {
@@ -17,17 +23,17 @@ pub struct BenchArgs {
     /// mixtures of experts are computed as llama4, whose shared expert is one of those that a token chooses
     #[arg(long, value_enum, value_name = "NAME,NAME", value_delimiter = ',')]
     pub shape: Vec<Shape>,
-    /// Layers of a shape at most
+    /// Layers of a shape at most, but one period of its pattern at least
     #[arg(long, value_name = "N", requires = "shape", value_parser = clap::value_parser!(u32).range(1..))]
     pub layers: Option<u32>,
     /// Tokens of the prompt; 0 leaves the test out
-    #[arg(short = 'p', value_name = "N,N", value_delimiter = ',', default_value = "512")]
+    #[arg(short = 'p', value_name = "N,N", value_delimiter = ',', default_value = "512", value_parser = tokens())]
     pub prompt: Vec<usize>,
     /// Tokens to generate; 0 leaves the test out
-    #[arg(short = 'n', value_name = "N,N", value_delimiter = ',', default_value = "128")]
+    #[arg(short = 'n', value_name = "N,N", value_delimiter = ',', default_value = "128", value_parser = tokens())]
     pub generate: Vec<usize>,
     /// Tokens that are in the context already when a test begins; each test is done at each of these depths
-    #[arg(short = 'd', value_name = "N,N", value_delimiter = ',', default_value = "0")]
+    #[arg(short = 'd', value_name = "N,N", value_delimiter = ',', default_value = "0", value_parser = tokens())]
     pub depth: Vec<usize>,
     /// Runs of each test, after one that does not count
     #[arg(short = 'r', value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]

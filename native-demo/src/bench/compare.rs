@@ -24,6 +24,12 @@ struct EarlierRow {
     #[serde(default)]
     model_n_params: u64,
     adapter: String,
+    #[serde(default)]
+    backend: String,
+    #[serde(default)]
+    precision: String,
+    #[serde(default)]
+    experts: Option<String>,
     test: Option<String>,
     tokens_per_second: Option<f64>,
 }
@@ -68,10 +74,12 @@ impl EarlierRun {
 }
 
 impl EarlierRow {
-    /// Whether it is the same test of the same model on the same adapter. A model is told by its sizes, wherever its file was.
+    /// Whether it is the same test of the same model on the same adapter, with as many experts on it. A model is told by its
+    /// sizes, wherever its file was.
     fn is_test_of(&self, row: &TestRow) -> bool {
         self.test.as_ref() == Some(&row.test)
-            && self.adapter == row.adapter
+            && (&self.adapter, &self.backend) == (&row.adapter, &row.backend)
+            && (&self.precision, &self.experts) == (&row.precision, &row.experts)
             && (&self.model, self.model_size, self.model_n_params) == (&row.model, row.model_size, row.model_n_params)
     }
 

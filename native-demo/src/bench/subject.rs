@@ -108,11 +108,11 @@ fn most(end: usize, fits: impl Fn(usize) -> bool) -> Option<usize> {
     (fitting > 0).then_some(fitting)
 }
 
-/// Where the GPU's memory is the system's, half of what is free there, if the system tells: allocating more would succeed, and
-/// using it end this program or another one.
+/// Where the GPU's memory is the system's, half of what is free there: allocating more would succeed, and using it end this
+/// program or another one. Where the system does not tell, what most have.
 fn system_bound(gpu: &Gpu) -> u64 {
     let shared = ["Cpu", "IntegratedGpu"].contains(&gpu.description().kind.as_str());
-    output::free_memory().filter(|_| shared).map_or(u64::MAX, |free| free / 2)
+    if shared { output::free_memory().map_or(4 << 30, |free| free / 2) } else { u64::MAX }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ struct Row<'a> {
     features: serde_json::Value,
     limits: serde_json::Value,
     /// Matrix kernels that were chosen on it before.
-    kernels: Vec<&'a KnownChoice>,
+    kernels: Vec<KnownChoice>,
 }
 
 pub fn run(common: &Common, json: bool) -> anyhow::Result<()> {

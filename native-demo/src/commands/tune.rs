@@ -3,7 +3,7 @@
 use moxel::{Precision, TuningKey, TuningReport, tune};
 use serde::Serialize;
 
-use crate::args::{Common, TuneArgs};
+use crate::args::{Common, TuneArgs, usage_error};
 use crate::known_kernels::KnownKernels;
 use crate::{model, output};
 
@@ -17,6 +17,9 @@ struct Report<'a> {
 }
 
 pub fn run(common: &Common, args: &TuneArgs) -> anyhow::Result<()> {
+    if common.no_tune {
+        usage_error("--no-tune leaves `moxel tune` nothing to do");
+    }
     let files = model::open_files(common, &args.model)?;
     let gpu = model::open_gpu(common.selector())?;
     let precision = common.precision_or(Precision::Fast);
