@@ -67,10 +67,10 @@
 //!
 //! # Which kernels run
 //!
-//! What is fast differs from adapter to adapter, and drivers have bugs. Loading a model therefore checks the kernels for matrix
-//! products against numbers computed on the CPU, and takes the fastest of those that are right. [`EngineOptions::tuning`] says
-//! otherwise, or hands in what was chosen before: a [`KernelChoice`] can be serialised, a [`TuningKey`] says what it holds for, and
-//! [`tune`] measures without loading a model.
+//! What is fast differs from adapter to adapter, and drivers have bugs. Loading a model that is not tiny therefore checks the
+//! kernels for matrix products in its main format against numbers computed on the CPU, and takes the fastest of those that are
+//! right. [`EngineOptions::tuning`] says otherwise, or hands in what was chosen before: a [`KernelChoice`] can be serialised, a
+//! [`TuningKey`] says what it holds for, and [`tune`] measures without loading a model.
 //!
 //! # Waiting
 //!

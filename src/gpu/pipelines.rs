@@ -48,7 +48,8 @@ impl Gpu {
     }
 
     /// Begins to keep what the driver compiles, with what [`Gpu::kept_pipelines`] gave in an earlier run. What is damaged or comes
-    /// from another driver is ignored. Call it once, before a model is loaded; it does nothing where the backend cannot.
+    /// from another driver is ignored. Call it once, before a model is loaded; it does nothing where the backend cannot. Drivers
+    /// trust these bytes: keep them where only the user can write.
     pub fn keep_pipelines(&self, earlier: Option<&[u8]>) {
         if !self.keeps_pipelines() {
             return;
@@ -56,7 +57,8 @@ impl Gpu {
         let whole = earlier.and_then(|kept| kept.split_at_checked(HASH_BYTES));
         let data = whole.filter(|(hash, data)| Sha256::digest(data).as_slice() == *hash).map(|(_, data)| data);
         let descriptor = wgpu::PipelineCacheDescriptor { label: Some("moxel"), data, fallback: true };
-        // SAFETY: the hash says that these are bytes which `kept_pipelines` got from wgpu; wgpu compares adapter and driver.
+        // SAFETY: the hash says that these are whole bytes which `kept_pipelines` got from wgpu, unless somebody went out of his way
+        // to make another hash; wgpu compares adapter and driver.
         let make = || unsafe { self.device.create_pipeline_cache(&descriptor) };
         // Without one, everything is compiled as ever.
         if let Ok(cache) = self.caught(wgpu::ErrorFilter::Validation, make) {

@@ -46,7 +46,7 @@ impl Matvec {
     /// The variant of a shader with this kernel's lanes, and with what they multiply.
     pub(super) fn variant(self, shader: Shader, dtype: DType, bytes: bool) -> Shader {
         let cooperative = matches!(self, Self::Cooperative | Self::CooperativeBytes);
-        let shader = shader.with_if(cooperative, "cooperative").with_if(self == Self::QuadsBytes, "quads");
+        let shader = shader.with_if(cooperative, "cooperative").with_if(bytes && self == Self::QuadsBytes, "quads");
         for_product(shader, dtype, bytes, !cooperative)
     }
 }

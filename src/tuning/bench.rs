@@ -7,7 +7,7 @@ use web_time::Instant;
 use super::subject::Subject;
 use super::{TOKENS, Work};
 use crate::gpu::{Buffer, Gpu, Program, Recorder, Slice};
-use crate::kernels::{Activations, KernelChoice, Matrix, Output, gated, matmul, swiglu};
+use crate::kernels::{Activations, KernelChoice, Matrix, Output, can_gate, gated, matmul, swiglu};
 use crate::packing::{GROUP_ROWS, Layout};
 use crate::{Error, Result};
 
@@ -36,7 +36,7 @@ pub(super) struct Bench<'a> {
 impl<'a> Bench<'a> {
     /// A matrix of the subject's size, or as much of it as the adapter computes in a moment.
     pub(super) async fn new(gpu: &'a Gpu, subject: Subject) -> Result<Self> {
-        let few = Self::with_bytes(gpu, subject, FEW_BYTES)?;
+        let few = Self::with_bytes(gpu, subject, FEW_BYTES.min(gpu.caps().max_binding_bytes))?;
         let time = few.time(KernelChoice::PLAIN, Work::One, Duration::MAX).await?;
         let in_a_moment = MOMENT.as_secs_f64() / time.as_secs_f64().max(1e-9) * FEW_BYTES as f64;
         let bytes = (in_a_moment as u64).min(MOST_BYTES).min(gpu.caps().max_binding_bytes);
@@ -92,7 +92,7 @@ impl<'a> Bench<'a> {
         let x = Activations { rows: self.x.clone(), bytes, undivided: None };
         let out = Output { y: self.y.clone(), stride: self.matrix.layout.rows, offset: 0, accumulate: false };
         for _ in 0..repetitions {
-            if work == Work::Gate && choice.fused {
+            if work == Work::Gate && choice.fused && can_gate(&self.matrix) {
                 gated(&mut r, choice.matvec, &self.matrix, &x, None, (&self.activated, bytes));
                 continue;
             }

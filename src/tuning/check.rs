@@ -11,7 +11,7 @@ use crate::packing::{BLOCK_COLS, GROUP_ROWS, Layout};
 use crate::weights::{DType, decode};
 use crate::{Error, Result};
 
-/// Rows of the matrix, gate over up: several workgroups of every kernel, of which the last is not full.
+/// Rows of the matrix, gate over up: several workgroups of every kernel.
 const ROWS: usize = 10 * GROUP_ROWS;
 /// Tokens: more than a tile of any kernel.
 const TOKENS: usize = 33;

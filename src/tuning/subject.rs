@@ -8,10 +8,14 @@ use crate::Result;
 use crate::engine::Precision;
 use crate::gpu::{AdapterDescription, Gpu, fingerprint};
 use crate::model_files::ModelFiles;
+use crate::models::{Role, role};
 use crate::weights::DType;
 
 /// Models below this size are not worth measuring for: any kernel computes them in no time.
 const SMALLEST_MODEL: u64 = 32 << 20;
+
+/// Wider matrices are no model's, and the CPU's part of checking kernels would take long.
+const MOST_COLS: usize = 1 << 16;
 
 /// The matrix of the model whose products take most of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,15 +32,17 @@ impl Subject {
         if files.info().weight_bytes < SMALLEST_MODEL {
             return Ok(None);
         }
-        // Elements by format, rows and columns: of all tensors but the vocabulary's, which are few and of their own kind, experts
-        // counting as often as they are used.
+        // Elements by format, rows and columns: of all projections within layers, experts counting as often as they are used.
         let mut elements = BTreeMap::new();
+        // Nobody has compared sizes with the model's yet.
         let mut add = |dtype: DType, rows: usize, cols: usize| {
-            *elements.entry((dtype, rows, cols)).or_insert(0) += rows as u64 * cols as u64;
+            if (1..=MOST_COLS).contains(&cols) && rows > 0 {
+                *elements.entry((dtype, rows, cols)).or_insert(0) += rows as u64 * cols as u64;
+            }
         };
         for tensor in files.checkpoint.tensors() {
             if let [rows, cols] = tensor.shape[..]
-                && rows != files.info().vocab
+                && matches!(role(&tensor.name), Role::Attention | Role::FeedForward | Role::SharedExpert)
             {
                 add(tensor.dtype, rows, cols);
             }
