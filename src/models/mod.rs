@@ -13,7 +13,6 @@ mod roles;
 pub(crate) use info::plan_experts;
 pub use info::{ModelInfo, expert_plan};
 pub(crate) use loader::Loader;
-#[cfg(any(unix, windows))]
 pub(crate) use roles::{Role, role};
 
 use crate::Result;
