@@ -217,6 +217,14 @@ fn what_makes_no_sense_is_refused_before_anything_is_measured() {
         let run = bench(&["--compare", file]);
         assert!(run.status == 1 && run.stderr.contains(word) && run.stdout.is_empty(), "{}", run.stderr);
     }
+}
+
+/// The model was trained for 512 positions.
+#[test]
+fn a_test_beyond_the_context_does_not_take_the_others_along() {
     let long = bench(&["-p", "8", "-n", "0", "-d", "1000"]);
     assert!(long.status == 1 && long.stderr.contains("1008"), "{}", long.stderr);
+    let rows = rows(&["-p", "8", "-n", "0", "-d", "0,1000"]);
+    assert_eq!((rows.len(), &rows[0]["test"], &rows[0]["n_ctx"]), (2, &json!("pp8"), &json!(8)));
+    assert!(rows[1]["error"].as_str().is_some_and(|why| why.contains("pp8 @ d1000") && why.contains("512")), "{}", rows[1]);
 }

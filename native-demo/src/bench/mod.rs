@@ -14,6 +14,7 @@ mod shapes;
 mod subject;
 mod table;
 
+use anyhow::anyhow;
 use moxel::{AdapterDescription, AdapterSelector, EngineOptions, Gpu, GpuOptions, Precision, Roofline};
 
 pub use args::BenchArgs;
@@ -87,13 +88,21 @@ fn measure(
         Some(known) => known,
         None => *roofline.insert(pollster::block_on(Roofline::measure(&gpu))?),
     };
-    let positions = tests.iter().map(Test::positions).max().unwrap_or(0);
-    let context = common.context.unwrap_or(positions);
-    let opened = subject.open(common, &gpu, context)?;
+    let opened = subject.open(common, &gpu, common.context.unwrap_or(positions(tests)))?;
+    let trained = opened.files.info().trained_context;
+    let most = common.context.map_or(trained, |context| context.min(trained));
+    let (tests, too_long): (Vec<_>, Vec<_>) = tests.iter().partition(|test| test.positions() <= most);
+    let refused = |test: &Test| anyhow!("{test} needs a context of {}; the model and --context allow {most}", test.positions());
+    if tests.is_empty()
+        && let Some(test) = too_long.first()
+    {
+        return Err(refused(test));
+    }
+    let context = common.context.unwrap_or(positions(&tests));
     let mut options = EngineOptions { context: Some(context), ..model::options(common, Precision::Fast) };
     options.experts.budget = opened.budget;
     let engine = model::load_files(common, &gpu, &opened.files, &options)?;
-    let mut measured = measure::all(&engine, tests, args.repetitions, args.profile.then_some(options.prefill_chunk))?;
+    let mut measured = measure::all(&engine, &tests, args.repetitions, args.profile.then_some(options.prefill_chunk))?;
     if measured.iter().any(|test| test.profile.is_some()) {
         // It needs memory of its own, which a model that fills the adapter leaves none of.
         let best = pollster::block_on(moxel::product_rate(&gpu, &opened.files, engine.kernel_choice())).unwrap_or_else(|error| {
@@ -104,8 +113,15 @@ fn measure(
     } else if args.profile {
         eprintln!("no profile: {} has no timestamps, or not all experts have a place on it", gpu.description().name);
     }
-    let row = |measured| Row::measured(&engine, (&opened.model, &subject.name()), measured, best, with);
-    Ok(measured.into_iter().map(row).collect())
+    let name = subject.name();
+    let measured = measured.into_iter().map(|measured| Row::measured(&engine, (&opened.model, &name), measured, best, with));
+    let failed = too_long.iter().map(|test| Row::failed(gpu.description(), &name, &refused(test), with));
+    Ok(measured.chain(failed).collect())
+}
+
+/// Positions that all of the tests have room in.
+fn positions(tests: &[Test]) -> usize {
+    tests.iter().map(Test::positions).max().unwrap_or(0)
 }
 
 fn show(form: Form, rows: &[Row], notes: &[String]) -> anyhow::Result<()> {

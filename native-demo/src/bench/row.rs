@@ -35,6 +35,8 @@ pub struct TestRow {
     pub n_prompt: usize,
     pub n_gen: usize,
     pub n_depth: usize,
+    /// Positions that the session had room for: those of the longest test of the run.
+    pub n_ctx: usize,
     /// `exact` or `fast`.
     pub precision: String,
     /// Routed experts on the GPU, where a model has any.
@@ -125,6 +127,7 @@ impl Row {
             n_prompt,
             n_gen,
             n_depth: test.depth,
+            n_ctx: engine.context(),
             precision: format!("{:?}", with.precision).to_lowercase(),
             experts: engine.expert_plan().map(ToString::to_string),
             kernels: engine.kernels(),

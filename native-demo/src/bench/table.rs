@@ -7,7 +7,7 @@ use super::row::{Row, TestRow};
 use crate::output;
 
 /// Columns of the comma-separated form: all names of all rows but the lists. New ones are added behind.
-const COLUMNS: [&str; 39] = [
+const COLUMNS: [&str; 40] = [
     "model",
     "model_size",
     "model_n_params",
@@ -47,6 +47,7 @@ const COLUMNS: [&str; 39] = [
     "best_product_bytes_per_second",
     "product_share",
     "error",
+    "n_ctx",
 ];
 
 /// A table for people, and below it what does not change from row to row; `notes` are sentences to add.
