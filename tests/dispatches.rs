@@ -53,6 +53,18 @@ fn a_long_cache_takes_another_kernel_for_each_layer() {
     assert_eq!((work.dispatches, work.submits, work.readbacks), (6 * 3 + ENDS, 1, 1));
 }
 
+/// A token reads each weight once, in the size that it has in the file: the embedding as the head. `native-demo/tests/made_models.rs`
+/// has the same for experts in 4 bits.
+#[test]
+fn no_weight_is_read_twice_or_widened() {
+    for precision in [Precision::Exact, Precision::Fast] {
+        let engine = load(&golden("llama_tied"), precision, 128);
+        let read = one_token(&mut engine.session().expect("session")).weight_bytes as f64;
+        let ratio = read / engine.info().weight_bytes as f64;
+        assert!((1.0..=1.05).contains(&ratio), "{precision:?}: {ratio}");
+    }
+}
+
 /// Biases keep a layer's kernels apart, and a count that is too low is noticed.
 #[test]
 fn biases_are_kernels_of_their_own() {

@@ -27,8 +27,12 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 fn synth(out: &Path, options: &[&str]) -> common::Run {
+    synth_of("6", out, options)
+}
+
+fn synth_of(experts: &str, out: &Path, options: &[&str]) -> common::Run {
     let out = out.display().to_string();
-    let size = ["--layers", "2", "--experts", "6", "--top-k", "2", "--expert-mb", "0.05", "--hidden", "256"];
+    let size = ["--layers", "2", "--experts", experts, "--top-k", "2", "--expert-mb", "0.05", "--hidden", "256"];
     moxel(&[&["synth", &out], &size[..], options].concat())
 }
 
@@ -64,15 +68,32 @@ fn a_synthetic_model_is_made_and_runs() {
 #[test]
 fn a_layer_of_experts_is_eight_kernels() {
     let out = folder("a_layer_of_experts_is_eight_kernels").join("model");
-    synth(&out, &[]).ok();
+    // A router of fewer rows than a group has would be mostly padding.
+    synth_of("32", &out, &[]).ok();
     let path = out.display().to_string();
+    let active = active_bytes(&out);
     for (precision, context, kernels) in [("exact", "512", 8.0), ("fast", "512", 8.0), ("fast", "513", 9.0)] {
         let arguments = ["--prompt", "Hello", "--max-tokens", "3", "--precision", precision, "--context", context, "--json"];
         let answer = moxel(&[&["generate", &path], &arguments[..]].concat()).json();
         let counts =
             ["dispatches_per_token", "submits_per_token", "readbacks_per_token"].map(|key| answer["stats"][key].as_f64());
         assert_eq!(counts, [Some(kernels * 2.0 + 4.0), Some(1.0), Some(1.0)], "{precision}, {context}: {answer}");
+        let read = answer["stats"]["weight_bytes_per_token"].as_f64().expect("bytes") / active;
+        assert!((1.0..=1.05).contains(&read), "{read} times the bytes of the weights that a token uses");
     }
+}
+
+/// Bytes in a packed model's files of what a token is multiplied by: the chosen experts, and all else but the table of embeddings.
+fn active_bytes(model: &Path) -> f64 {
+    let info = moxel(&["inspect", &model.display().to_string(), "--json"]).json();
+    let [all, experts, count, chosen] =
+        ["weight_bytes", "expert_bytes", "experts", "experts_per_token"].map(|key| info[key].as_f64().expect("a number"));
+    let size = |(name, content): &(String, Vec<u8>)| {
+        let tensors = name.ends_with(".safetensors").then(|| SafeTensors::deserialize(content).expect("tensors"))?;
+        tensors.tensor("token_embd.weight").ok().map(|table| table.data().len())
+    };
+    let embedding = files(model).iter().find_map(size).expect("embeddings");
+    all - experts + experts / count * chosen - embedding as f64
 }
 
 /// What is there is not overwritten by accident, and a size that makes no sense is wrong usage.
