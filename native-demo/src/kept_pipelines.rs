@@ -22,7 +22,8 @@ impl KeptPipelines {
     pub fn begin(common: &Common, gpu: &Arc<Gpu>) -> Option<Self> {
         let file = KeptFile::new(common, &format!("{}.bin", gpu.pipelines_key()?))?;
         let earlier = file.read().filter(|kept| kept.len() <= MOST_BYTES);
-        gpu.keep_pipelines(earlier.as_deref());
+        // SAFETY: `write` kept them, in a folder of the user's.
+        unsafe { gpu.keep_pipelines(earlier.as_deref()) };
         Some(Self { gpu: Arc::clone(gpu), file, earlier })
     }
 

@@ -11,6 +11,8 @@ mod program;
 mod readback;
 mod record;
 mod shader;
+#[cfg(any(unix, windows))]
+mod workers;
 
 pub use adapter::{AdapterDescription, AdapterSelector, adapters};
 pub(crate) use buffer::{Buffer, Slice};

@@ -1,6 +1,6 @@
 //! The pipelines of a device, each compiled at its first use; and what the driver made of them, for the next run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -48,17 +48,19 @@ impl Gpu {
     }
 
     /// Begins to keep what the driver compiles, with what [`Gpu::kept_pipelines`] gave in an earlier run. What is damaged or comes
-    /// from another driver is ignored. Call it once, before a model is loaded; it does nothing where the backend cannot. Drivers
-    /// trust these bytes: keep them where only the user can write.
-    pub fn keep_pipelines(&self, earlier: Option<&[u8]>) {
+    /// from another driver is ignored. Call it once, before a model is loaded; it does nothing where the backend cannot.
+    ///
+    /// # Safety
+    /// Drivers trust these bytes, and a hash tells damage but not malice: they have to be what [`Gpu::kept_pipelines`] gave, kept
+    /// where nobody writes but whom the process trusts.
+    pub unsafe fn keep_pipelines(&self, earlier: Option<&[u8]>) {
         if !self.keeps_pipelines() {
             return;
         }
         let whole = earlier.and_then(|kept| kept.split_at_checked(HASH_BYTES));
         let data = whole.filter(|(hash, data)| Sha256::digest(data).as_slice() == *hash).map(|(_, data)| data);
         let descriptor = wgpu::PipelineCacheDescriptor { label: Some("moxel"), data, fallback: true };
-        // SAFETY: the hash says that these are whole bytes which `kept_pipelines` got from wgpu, unless somebody went out of his way
-        // to make another hash; wgpu compares adapter and driver.
+        // SAFETY: the caller's word, and the hash says that they are whole; wgpu compares adapter and driver.
         let make = || unsafe { self.device.create_pipeline_cache(&descriptor) };
         // Without one, everything is compiled as ever.
         if let Ok(cache) = self.caught(wgpu::ErrorFilter::Validation, make) {
@@ -77,19 +79,26 @@ impl Gpu {
         self.device.features().contains(wgpu::Features::PIPELINE_CACHE)
     }
 
-    /// The pipeline of a shader variant, compiled at its first use.
-    pub(super) fn pipeline(&self, shader: &Shader) -> Result<Arc<Pipeline>> {
+    /// The pipelines of these variants. Those that were not used yet are compiled now, at the same time.
+    pub(super) fn pipelines<'a>(&self, shaders: impl Iterator<Item = &'a Shader>) -> Result<HashMap<Shader, Arc<Pipeline>>> {
         let mut made = self.pipelines.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = made.get(shader) {
-            return Ok(Arc::clone(found));
+        let wanted: HashSet<_> = shaders.collect();
+        let missing: Vec<_> = wanted.iter().copied().filter(|shader| !made.contains_key(shader)).collect();
+        if !missing.is_empty() {
+            let begin = Instant::now();
+            let compile = |shader: &&Shader| Ok(((*shader).clone(), Arc::new(Pipeline::compile(self, shader)?)));
+            #[cfg(any(unix, windows))]
+            let compiled = super::workers::shared(&missing, compile)?;
+            // A browser compiles in a process of its own, which this thread only asks.
+            #[cfg(not(any(unix, windows)))]
+            let compiled = missing.iter().map(compile).collect::<Result<Vec<_>>>()?;
+            made.extend(compiled);
+            let mut work = self.pipelines.work.lock().unwrap_or_else(PoisonError::into_inner);
+            work.count += missing.len();
+            work.time += begin.elapsed();
         }
-        let begin = Instant::now();
-        let pipeline = Arc::new(Pipeline::compile(self, shader)?);
-        let mut work = self.pipelines.work.lock().unwrap_or_else(PoisonError::into_inner);
-        work.count += 1;
-        work.time += begin.elapsed();
-        made.insert(shader.clone(), Arc::clone(&pipeline));
-        Ok(pipeline)
+        let of = |shader: &Shader| made.get(shader).map(|pipeline| (shader.clone(), Arc::clone(pipeline)));
+        Ok(wanted.into_iter().filter_map(of).collect())
     }
 }
 
@@ -100,9 +109,12 @@ mod tests {
 
     fn compile(earlier: Option<&[u8]>) -> (PipelineWork, Option<Vec<u8>>) {
         let gpu = pollster::block_on(Gpu::new(&GpuOptions::default())).unwrap();
-        gpu.keep_pipelines(earlier);
-        for name in ["add_bias", "argmax", "add_bias"] {
-            gpu.pipeline(&Shader::new(name)).unwrap();
+        // SAFETY: what is damaged has another hash, or another header, which wgpu compares before a driver sees anything.
+        unsafe { gpu.keep_pipelines(earlier) };
+        for names in [["add_bias", "argmax"], ["add_bias", "add_bias"]] {
+            let shaders = names.map(Shader::new);
+            let pipelines = gpu.pipelines(shaders.iter()).unwrap();
+            assert!(shaders.iter().all(|shader| pipelines.contains_key(shader)));
         }
         assert_eq!(gpu.kept_pipelines().is_some(), gpu.pipelines_key().is_some());
         (gpu.pipeline_work(), gpu.kept_pipelines())

@@ -77,6 +77,7 @@ impl Gpu {
     }
 
     fn bind(&self, recording: &Recording, params: &Buffer) -> Result<Program> {
+        let pipelines = self.pipelines(recording.dispatches().map(|dispatch| &dispatch.shader))?;
         let mut offset = 0;
         let mut bound = vec![params.clone()];
         let mut steps = Vec::with_capacity(recording.commands.len());
@@ -84,7 +85,9 @@ impl Gpu {
             steps.push(match command {
                 Command::Copy { from, to } => Step::Copy { from: from.clone(), to: to.clone() },
                 Command::Dispatch(d) => {
-                    let pipeline = self.pipeline(&d.shader)?;
+                    let Some(pipeline) = pipelines.get(&d.shader).cloned() else {
+                        unreachable!("the recording's shaders were asked for")
+                    };
                     let uniform = (0, Slice { buffer: params.clone(), offset, size: d.params.len() as u64 });
                     offset += d.params.len().next_multiple_of(UNIFORM_ALIGNMENT) as u64;
                     bound.extend(d.bindings.iter().map(|(_, slice)| slice.buffer.clone()));
