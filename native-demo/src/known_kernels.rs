@@ -35,7 +35,12 @@ impl KnownKernels {
     }
 
     pub fn find(&self, key: &TuningKey) -> Option<KernelChoice> {
-        self.choices.iter().filter_map(known).find(|known| known.key == *key).map(|known| known.kernels)
+        self.choices
+            .iter()
+            .filter_map(known)
+            .find(|known| known.key == *key)
+            .map(|known| known.kernels)
+            .filter(|kernels| key.allows(kernels))
     }
 
     /// What this version measured on an adapter.

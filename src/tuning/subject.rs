@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::engine::Precision;
 use crate::gpu::{AdapterDescription, Gpu, fingerprint};
+use crate::kernels::KernelChoice;
 use crate::model_files::ModelFiles;
 use crate::models::{Role, role};
 use crate::weights::DType;
@@ -87,6 +88,12 @@ fn version() -> String {
 }
 
 impl TuningKey {
+    /// Whether these kernels may compute what it is the key of: whoever reads them from a file cannot be sure.
+    #[must_use]
+    pub fn allows(&self, kernels: &KernelChoice) -> bool {
+        self.precision == Precision::Fast || !kernels.uses_bytes()
+    }
+
     /// Whether it was measured on this adapter, with its present driver, by these kernels.
     #[must_use]
     pub fn is_of(&self, adapter: &AdapterDescription) -> bool {

@@ -2,9 +2,10 @@
 
 import { AdapterWatch, type Gpu } from "./adapter.js";
 import { MoxelError } from "./errors.js";
+import { KnownKernels } from "./known-kernels.js";
 import { Meter } from "./progress.js";
 import type { Calls, Generated, GenerateRequest, LoadRequest } from "./protocol.js";
-import type { RawEngine, RawEngineClass, RawStats } from "./raw.js";
+import type { RawEngine, RawEngineClass, RawHooks, RawStats } from "./raw.js";
 import { Tiers } from "./tiers/tiers.js";
 import type { EngineEvent, ExpertBudget, LoadProgress, Logits, Message, ModelInfo, Stats } from "./types.js";
 
@@ -49,9 +50,12 @@ export class Host implements Handlers {
     let raw: RawEngine;
     try {
       const options = { expertBudget: budgetText(request.expertBudget), context: request.context, precision: request.precision };
-      const hooks = {
-        progress: (loaded: number, total: number, phase: "open" | "dense" | "experts") => shown.update(phase, loaded, total),
-        event: (event: EngineEvent) => this.#tell(event),
+      const known = request.cache ? new KnownKernels() : undefined;
+      const hooks: RawHooks = {
+        progress: (loaded, total, phase) => shown.update(phase, loaded, total),
+        event: (event) => this.#tell(event),
+        knownKernels: async (key) => known?.find(key),
+        keepKernels: (key, kernels) => void known?.save(key, kernels),
       };
       raw = await (await this.#engineClass()).load(tiers.source, request.place.entry, options, hooks);
     } finally {

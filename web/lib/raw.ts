@@ -7,6 +7,9 @@ import type { EngineEvent, ExpertStats, FinishReason, Logits, Message, ModelInfo
 export interface RawHooks {
   progress(loadedBytes: number, totalBytes: number, phase: "open" | "dense" | "experts"): void;
   event(event: EngineEvent): void;
+  /** What `keepKernels` was given for the same key, in this visit or an earlier one. */
+  knownKernels(key: string): Promise<string | undefined>;
+  keepKernels(key: string, kernels: string): void;
 }
 
 export interface RawOptions {

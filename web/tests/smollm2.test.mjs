@@ -106,3 +106,29 @@ test("the heap of WebAssembly stays small", async () => {
   assert.ok(wasmBytes < 160e6, `${wasmBytes} bytes`);
   assert.ok(gpuBytes > 90e6, `${gpuBytes} bytes on the GPU`);
 });
+
+test("kernels are measured once, and known afterwards", async () => {
+  const found = await page.evaluate(async (model) => {
+    await engine.unload();
+    const root = await (await navigator.storage.getDirectory()).getDirectoryHandle("moxel-cache");
+    const handle = await root.getFileHandle("kernels.json");
+    const kept = JSON.parse(await (await handle.getFile()).text());
+    // Another choice than the one that was measured, so that it shows where this one comes from.
+    const changed = kept.map(({ kernels, ...key }) => ({ ...key, kernels: JSON.stringify({ ...JSON.parse(kernels), matmul: "tiled" }) }));
+    const loadWith = async (content) => {
+      const writable = await handle.createWritable();
+      await writable.write(content);
+      await writable.close();
+      const loaded = await Moxel.load({ model: new URL(model, document.baseURI), precision: "exact", context: 512 });
+      await loaded.unload();
+      return loaded.info.kernels;
+    };
+    const bytes = JSON.stringify(changed).replaceAll('\\"rows\\"', '\\"rows_bytes\\"');
+    return { choices: kept.length, measured: engine.info.kernels, known: await loadWith(JSON.stringify(changed)), refused: await loadWith(bytes) };
+  }, MODEL);
+  assert.equal(found.choices, 1);
+  assert.doesNotMatch(found.measured, /tiled/);
+  assert.match(found.known, /tiled/);
+  // Exact results are not computed by kernels that round.
+  assert.doesNotMatch(found.refused, /bytes|tiled/);
+});

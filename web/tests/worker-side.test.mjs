@@ -11,7 +11,7 @@ const { Host } = await library("host.ts");
 const PLACE = { kind: "web", url: "http://host/m.gguf", folder: "http://host/", query: "", entry: "m.gguf" };
 const realFetch = globalThis.fetch;
 
-let root, host, stats, adapters;
+let root, host, stats, adapters, hooks;
 before(() => {
   const server = new FakeServer();
   server.files["m.gguf"] = { bytes: content(9000), etag: '"one"' };
@@ -25,7 +25,8 @@ beforeEach(async () => {
   navigator.gpu = { requestAdapter: async () => adapters.shift() ?? null };
   stats = { loaded: false, counters: {}, wasmBytes: 1, gpuBytes: 2 };
   const engine = {
-    async load(source, entry) {
+    async load(source, entry, options, given) {
+      hooks = given;
       await navigator.gpu.requestAdapter();
       await source.read(entry, 0, 9000);
       return { info: () => ({ name: "m", adapter: { name: "" } }), stats: async () => ({ ...stats }), free() {} };
@@ -34,7 +35,7 @@ beforeEach(async () => {
   host = new Host(async () => engine, { progress() {}, event() {}, token() {} });
 });
 
-const load = () => host.load({ place: PLACE, cache: true, memoryBudget: 0 });
+const load = (cache = true) => host.load({ place: PLACE, cache, memoryBudget: 0 });
 
 async function isNotedWhole() {
   const figures = await host.stats();
@@ -62,4 +63,56 @@ test("the adapter's name is that of the one that the engine got", async () => {
   const { adapter } = await load();
   assert.equal(adapter.name, "used");
   assert.equal(adapters.length, 1, "nobody else asked");
+});
+
+const kernelsFile = () => root.entries.get("moxel-cache").entries.get("kernels.json");
+
+/** Another visit keeps a choice; what is known is told once it is written. */
+async function keep(key, kernels) {
+  hooks.keepKernels(key, kernels);
+  for (let turn = 0; turn < 100; turn++) {
+    if ((await hooks.knownKernels(key)) === kernels) return;
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  assert.fail(`${key} is not kept`);
+}
+
+test("kernels that were measured are known at the next visit, by the same browser", async () => {
+  navigator.userAgent = "Browser 1";
+  await load();
+  assert.equal(await hooks.knownKernels("one"), undefined);
+  await keep("one", "fast");
+  await keep("two", "other");
+  await keep("one", "faster");
+  await load();
+  assert.equal(await hooks.knownKernels("one"), "faster");
+  assert.equal(await hooks.knownKernels("two"), "other");
+  assert.equal(JSON.parse(await kernelsFile().content.text()).length, 2);
+  navigator.userAgent = "Browser 2";
+  assert.equal(await hooks.knownKernels("one"), undefined);
+});
+
+test("the oldest choices of kernels go", async () => {
+  await load();
+  for (let i = 0; i < 60; i++) await keep(`key ${i}`, "fast");
+  assert.equal(await hooks.knownKernels("key 9"), undefined);
+  assert.equal(await hooks.knownKernels("key 10"), "fast");
+});
+
+test("a damaged file of choices knows none, and is replaced", async () => {
+  await load();
+  await keep("one", "fast");
+  for (const damaged of ["", "[", "{}", '[null, 1, {"for": "one"}]']) {
+    kernelsFile().content = new Blob([damaged]);
+    assert.equal(await hooks.knownKernels("one"), undefined, damaged);
+    await keep("one", "fast");
+  }
+});
+
+test("without a cache no kernels are kept", async () => {
+  await load(false);
+  hooks.keepKernels("one", "fast");
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.equal(await hooks.knownKernels("one"), undefined);
+  assert.equal(root.entries.size, 0);
 });

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use async_lock::Mutex;
 use js_sys::Date;
-use moxel::{CancelToken, Engine, EngineOptions, Error, ExpertBudget, Gpu, GpuOptions, LoadPhase, ModelFiles, Result};
+use moxel::{
+    CancelToken, Engine, EngineOptions, Error, ExpertBudget, Gpu, GpuOptions, KernelChoice, LoadPhase, ModelFiles, Result,
+    Tuning, TuningKey,
+};
 use serde_json::json;
 use wasm_bindgen::prelude::{JsValue, wasm_bindgen};
 use wasm_bindgen_futures::spawn_local;
@@ -27,6 +30,12 @@ extern "C" {
 
     #[wasm_bindgen(method)]
     fn event(this: &Hooks, event: &JsValue);
+
+    #[wasm_bindgen(method, catch, js_name = knownKernels)]
+    async fn known_kernels(this: &Hooks, key: &str) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method, js_name = keepKernels)]
+    fn keep_kernels(this: &Hooks, key: &str, kernels: &str);
 }
 
 /// A model that is on a GPU, unless that was lost a moment ago.
@@ -166,7 +175,10 @@ impl Life {
     }
 
     async fn load(&self, gpu: &Arc<Gpu>) -> Result<Engine> {
-        let options = self.options.borrow().clone();
+        let mut options = self.options.borrow().clone();
+        let measured = TuningKey::new(gpu, &self.files, options.precision)?;
+        let known = if let Some(key) = &measured { self.hooks.kernels_for(key).await } else { None };
+        options.tuning = known.map_or(Tuning::Measure, Tuning::Known);
         let mut progress = |progress: moxel::LoadProgress| {
             let phase = match progress.phase {
                 LoadPhase::Dense => "dense",
@@ -175,11 +187,22 @@ impl Life {
             self.hooks.progress(progress.read_bytes as f64, progress.total_bytes as f64, phase);
         };
         let engine = Engine::from_files(gpu, &self.files, &options, &mut progress).await?;
+        if let (Some(key), None) = (measured, known) {
+            self.hooks.keep_kernels(&json!(key).to_string(), &json!(engine.kernel_choice()).to_string());
+        }
         self.engine.replace(Some(engine.clone()));
         if let Some(lost_at) = self.lost_at.take() {
             self.hooks.event(&to_js(&json!({ "type": "recovered", "seconds": (Date::now() - lost_at) / 1e3 })));
         }
         Ok(engine)
+    }
+}
+
+impl Hooks {
+    /// What was measured before. Texts that are none were written by somebody else.
+    async fn kernels_for(&self, key: &TuningKey) -> Option<KernelChoice> {
+        let kept = self.known_kernels(&json!(key).to_string()).await.ok()?.as_string()?;
+        serde_json::from_str(&kept).ok().filter(|kernels| key.allows(kernels))
     }
 }
 
