@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::path::Path;
+
+use common::wide::top2_wide;
 use common::{Expected, golden, load, load_with_kernels};
 use moxel::sampler::{Sampler, SamplingOptions};
 use moxel::{Engine, EngineOptions, Error, Gpu, GpuOptions, KernelChoice, Logits, Precision, Tuning};
@@ -53,10 +56,15 @@ impl Case {
 /// The whole prompt at once, in odd chunks and token by token give the reference's logits and experts, and the greedy
 /// continuation is the reference's.
 fn check(name: &'static str) {
+    check_at(name, &golden(name));
+}
+
+/// The same of a model at this path, which computes what the golden model does.
+fn check_at(name: &'static str, path: &Path) {
     let case = Case::new(name);
     let tokens = case.expected.ids("tokens");
     for chunk in [128, 7, 1] {
-        let engine = load(&golden(name), Precision::Exact, chunk);
+        let engine = load(path, Precision::Exact, chunk);
         let mut session = engine.session().expect("session");
         let logits = pollster::block_on(session.logits(&tokens)).expect("logits");
         case.check(&format!("in chunks of {chunk}"), &logits);
@@ -64,12 +72,12 @@ fn check(name: &'static str) {
     }
     // Several tokens twice, and the last one alone, by each kernel that may be chosen.
     for kernels in KernelChoice::all().filter(|kernels| !kernels.uses_bytes()) {
-        let engine = load_with_kernels(&golden(name), Precision::Exact, tokens.len() / 2, kernels);
+        let engine = load_with_kernels(path, Precision::Exact, tokens.len() / 2, kernels);
         assert_eq!(engine.kernel_choice(), kernels);
         let logits = pollster::block_on(engine.session().expect("session").logits(&tokens)).expect("logits");
         case.check(&kernels.to_string(), &logits);
     }
-    let engine = load(&golden(name), Precision::Exact, 128);
+    let engine = load(path, Precision::Exact, 128);
     let mut session = engine.session().expect("session");
     let mut sampler = Sampler::new(SamplingOptions::default()).expect("greedy");
     let mut next = pollster::block_on(session.next(&tokens, &mut sampler)).expect("next");
@@ -95,6 +103,12 @@ macro_rules! cases {
 }
 
 cases![llama_bias, llama_quants, llama_tied, llama_untied, maverick, nested, scout, scout_gguf, top2];
+
+/// Wide enough for every kernel.
+#[test]
+fn top2_with_wide_experts() {
+    check_at("top2", top2_wide());
+}
 
 #[test]
 fn llama_tied_gguf() {

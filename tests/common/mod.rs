@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod http_server;
+pub mod wide;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
