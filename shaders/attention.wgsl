@@ -7,7 +7,8 @@
 // have that key appends it, and nobody reads from the cache what is only being written.
 
 import package::shared::guard::halted;
-import package::shared::cache::{Four, from_four, from_pair, to_four, to_pair};
+@if(!kv_q8) import package::shared::cache::{Four, from_four, from_pair, row_length, to_four, to_pair};
+@if(kv_q8) import package::shared::cache::{from_word, row_length};
 import package::shared::rotation::{Quad, Rotation, quad, qkv, temperature_at};
 import package::shared::spans::{TILE, span_count};
 import package::shared::blocks::{Bytes, to_bytes};
@@ -15,7 +16,7 @@ import package::shared::blocks::{Bytes, to_bytes};
 struct Params {
     heads: u32,
     kv_heads: u32,
-    head_dim: u32, // a multiple of 4, at most 4 * QUADS
+    head_dim: u32, // a multiple of 4, of 32 for bytes, at most 4 * QUADS
     context: u32,  // positions in the cache
     chunk: u32,    // a query sees only keys of its own chunk of this many positions; 0: all
     scale: f32,
@@ -34,8 +35,10 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> step: array<u32>; // position of the token, then its id
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<u32>>; // bits of [heads * head_dim / 4], or [heads * head_dim / 32, 3], see shared/blocks; of several spans [spans, heads, 1 + head_dim / 4], the first being (highest score, sum of weights, 0, 0)
-@group(0) @binding(5) var<storage, read_write> k_cache: array<Four>; // [kv_heads, context, head_dim / 4]
-@group(0) @binding(6) var<storage, read_write> v_cache: array<Four>; // [kv_heads, context, head_dim / 4]
+@if(!kv_q8) @group(0) @binding(5) var<storage, read_write> k_cache: array<Four>; // [kv_heads, context, head_dim / 4]
+@if(!kv_q8) @group(0) @binding(6) var<storage, read_write> v_cache: array<Four>; // [kv_heads, context, head_dim / 4]
+@if(kv_q8) @group(0) @binding(5) var<storage, read_write> k_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
+@if(kv_q8) @group(0) @binding(6) var<storage, read_write> v_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
 
 const THREADS: u32 = 32u;
 @if(heads_1) const HEADS: u32 = 1u;
@@ -52,6 +55,10 @@ var<workgroup> query: array<vec2<f32>, HEADS * QUADS * 2u>;
 var<workgroup> whole_query: array<vec4<f32>, HEADS * QUADS>;
 var<workgroup> new_key: array<vec2<f32>, QUADS * 2u>;
 var<workgroup> new_value: array<vec2<f32>, QUADS * 2u>;
+@if(kv_q8) const MOST_BLOCKS: u32 = QUADS / 8u;
+// The bytes of the new key and then of the new value, and their scales.
+@if(kv_q8) var<workgroup> new_bytes: array<vec4<u32>, 4u * MOST_BLOCKS>;
+@if(kv_q8) var<workgroup> new_scales: array<f32, 2u * MOST_BLOCKS>;
 var<workgroup> scores: array<vec4<f32>, HEADS * FOURS>; // then weights, in the end the result
 var<workgroup> of_lanes: array<f32, (HEADS + 1u) * THREADS>;
 var<workgroup> key_count: u32;
@@ -100,21 +107,71 @@ fn prepare(kv_head: u32, batch: u32, position: u32, lane: u32) {
             query[h * QUADS * 2u + q.first / 2u] = q.a * (q_factors[h] * q_scale);
             query[h * QUADS * 2u + q.second / 2u] = q.b * (q_factors[h] * q_scale);
         }
-        // As precise as what later tokens will read.
         let k = quad(shape, from_k, i, position, false);
-        new_key[k.first / 2u] = from_pair(to_pair(k.a * k_factor));
-        new_key[k.second / 2u] = from_pair(to_pair(k.b * k_factor));
+        new_key[k.first / 2u] = stored(k.a * k_factor);
+        new_key[k.second / 2u] = stored(k.b * k_factor);
         let v = quad(shape, from_v, i, position, true);
-        new_value[v.first / 2u] = from_pair(to_pair(v.a));
-        new_value[v.second / 2u] = from_pair(to_pair(v.b));
+        new_value[v.first / 2u] = stored(v.a);
+        new_value[v.second / 2u] = stored(v.b);
     }
     workgroupBarrier();
+    @if(kv_q8) {
+        store_blocks(lane);
+    }
     @if(narrow) {
         for (var i = lane; i < HEADS * QUADS; i += THREADS) {
             whole_query[i] = vec4(query[2u * i], query[2u * i + 1u]);
         }
+    }
+    @if(narrow || kv_q8) {
         workgroupBarrier();
     }
+}
+
+// As precise as what later tokens will read.
+@if(!kv_q8)
+fn stored(pair: vec2<f32>) -> vec2<f32> {
+    return from_pair(to_pair(pair));
+}
+
+// That takes whole blocks, see store_blocks.
+@if(kv_q8)
+fn stored(pair: vec2<f32>) -> vec2<f32> {
+    return pair;
+}
+
+// A lane rounds a block of the new key or value.
+@if(kv_q8)
+fn store_blocks(lane: u32) {
+    let block = lane % MOST_BLOCKS;
+    let is_value = lane >= MOST_BLOCKS;
+    if lane >= 2u * MOST_BLOCKS { return; }
+    var scale = 0.0;
+    if block < params.head_dim / 32u {
+        var v: array<vec4<f32>, 8>;
+        for (var i = 0u; i < 8u; i++) {
+            let at = 16u * block + 2u * i;
+            if is_value { v[i] = vec4(new_value[at], new_value[at + 1u]); } else { v[i] = vec4(new_key[at], new_key[at + 1u]); }
+        }
+        let made = to_bytes(v, 0.0);
+        scale = bitcast<f32>(made.head.x);
+        new_bytes[2u * lane] = made.lo;
+        new_bytes[2u * lane + 1u] = made.hi;
+        for (var i = 0u; i < 8u; i++) {
+            let at = 16u * block + 2u * i;
+            var word = 0u;
+            if i < 4u { word = made.lo[i]; } else { word = made.hi[i - 4u]; }
+            let read = scale * from_word(word);
+            if is_value {
+                new_value[at] = read.xy;
+                new_value[at + 1u] = read.zw;
+            } else {
+                new_key[at] = read.xy;
+                new_key[at + 1u] = read.zw;
+            }
+        }
+    }
+    new_scales[lane] = scale;
 }
 
 fn sum_of_lanes(row: u32) -> f32 {
@@ -134,6 +191,97 @@ fn query_at(h: u32, i: u32) -> vec4<f32> {
 fn query_at(h: u32, i: u32) -> vec4<f32> {
     let at = (h * QUADS + i) * 2u;
     return vec4(query[at], query[at + 1u]);
+}
+
+// The new key and value into the rows that begin at `to`.
+@if(!kv_q8)
+fn append(to: u32, quads: u32, lane: u32) {
+    for (var i = lane; i < quads; i += THREADS) {
+        k_cache[to + i] = to_four(vec4(new_key[2u * i], new_key[2u * i + 1u]));
+        v_cache[to + i] = to_four(vec4(new_value[2u * i], new_value[2u * i + 1u]));
+    }
+}
+
+@if(kv_q8)
+fn append(to: u32, quads: u32, lane: u32) {
+    let sixteens = quads / 4u;
+    if lane < sixteens {
+        k_cache[to + lane] = new_bytes[lane];
+        v_cache[to + lane] = new_bytes[2u * MOST_BLOCKS + lane];
+    }
+    // What there are no blocks for is zero.
+    if lane < (sixteens + 7u) / 8u {
+        k_cache[to + sixteens + lane] = scales_from(4u * lane, 0u);
+        v_cache[to + sixteens + lane] = scales_from(4u * lane, MOST_BLOCKS);
+    }
+}
+
+@if(kv_q8)
+fn scales_from(block: u32, first: u32) -> vec4<u32> {
+    var scales = vec4(0.0);
+    for (var i = 0u; i < 4u; i++) {
+        if block + i < MOST_BLOCKS { scales[i] = new_scales[first + block + i]; }
+    }
+    return bitcast<vec4<u32>>(scales);
+}
+
+// The queries times four keys, whose rows begin at `at`.
+@if(!kv_q8)
+fn products_of_keys(at: vec4<u32>, quads: u32) -> array<vec4<f32>, HEADS> {
+    var products: array<vec4<f32>, HEADS>;
+    for (var h = 0u; h < HEADS; h++) {
+        products[h] = vec4(0.0);
+    }
+    for (var i = 0u; i < quads; i++) {
+        let a = from_four(k_cache[at.x + i]);
+        let b = from_four(k_cache[at.y + i]);
+        let c = from_four(k_cache[at.z + i]);
+        let d = from_four(k_cache[at.w + i]);
+        for (var h = 0u; h < HEADS; h++) {
+            let q = query_at(h, i);
+            products[h] += vec4(dot(a, q), dot(b, q), dot(c, q), dot(d, q));
+        }
+    }
+    return products;
+}
+
+@if(kv_q8)
+fn products_of_keys(at: vec4<u32>, quads: u32) -> array<vec4<f32>, HEADS> {
+    var products: array<vec4<f32>, HEADS>;
+    for (var h = 0u; h < HEADS; h++) {
+        products[h] = vec4(0.0);
+    }
+    for (var block = 0u; block < quads / 8u; block++) {
+        let to_scale = at + quads / 4u + block / 4u;
+        let scale = bitcast<vec4<f32>>(vec4(
+            k_cache[to_scale.x][block % 4u], k_cache[to_scale.y][block % 4u],
+            k_cache[to_scale.z][block % 4u], k_cache[to_scale.w][block % 4u]
+        ));
+        var sums: array<vec4<f32>, HEADS>;
+        for (var h = 0u; h < HEADS; h++) {
+            sums[h] = vec4(0.0);
+        }
+        for (var sixteen = 2u * block; sixteen < 2u * block + 2u; sixteen++) {
+            let a = k_cache[at.x + sixteen];
+            let b = k_cache[at.y + sixteen];
+            let c = k_cache[at.z + sixteen];
+            let d = k_cache[at.w + sixteen];
+            for (var i = 0u; i < 4u; i++) {
+                let four_a = from_word(a[i]);
+                let four_b = from_word(b[i]);
+                let four_c = from_word(c[i]);
+                let four_d = from_word(d[i]);
+                for (var h = 0u; h < HEADS; h++) {
+                    let q = query_at(h, 4u * sixteen + i);
+                    sums[h] += vec4(dot(four_a, q), dot(four_b, q), dot(four_c, q), dot(four_d, q));
+                }
+            }
+        }
+        for (var h = 0u; h < HEADS; h++) {
+            products[h] += scale * sums[h];
+        }
+    }
+    return products;
 }
 
 // Four dimensions of the weighted values, summed up by every slot.
@@ -161,7 +309,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let count = workgroupUniformLoad(&key_count);
 
     let quads = params.head_dim / 4u;
-    let cache_head = kv_head * params.context;
+    let row_vectors = row_length(params.head_dim);
+    let cache_head = kv_head * params.context * row_vectors;
     // Sixteen dimensions for each lane, and as many keys at once as there are lanes for.
     let parts = (quads + 3u) / 4u;
     let slots = THREADS / parts;
@@ -193,40 +342,21 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 sums[i] = vec4(new_value[at], new_value[at + 1u]);
             }
         }
-        if batch == 0u {
-            let to = (cache_head + position) * quads;
-            for (var i = lane; i < quads; i += THREADS) {
-                k_cache[to + i] = to_four(vec4(new_key[2u * i], new_key[2u * i + 1u]));
-                v_cache[to + i] = to_four(vec4(new_value[2u * i], new_value[2u * i + 1u]));
-            }
-        }
+        if batch == 0u { append(cache_head + position * row_vectors, quads, lane); }
     }
 
     for (var tile = span * TILE; tile < count; tile += params.spans * TILE) {
         let keys = min(count - tile, TILE);
         let fours = (keys + 3u) / 4u;
-        let row = cache_head + first + tile;
+        let row = cache_head + (first + tile) * row_vectors;
 
         var above: array<f32, HEADS>;
         for (var h = 0u; h < HEADS; h++) {
             above[h] = highest[h];
         }
         for (var four = lane; four < fours; four += THREADS) {
-            let at = (vec4(row) + min(vec4(4u * four) + vec4(0u, 1u, 2u, 3u), vec4(keys - 1u))) * quads;
-            var products: array<vec4<f32>, HEADS>;
-            for (var h = 0u; h < HEADS; h++) {
-                products[h] = vec4(0.0);
-            }
-            for (var i = 0u; i < quads; i++) {
-                let a = from_four(k_cache[at.x + i]);
-                let b = from_four(k_cache[at.y + i]);
-                let c = from_four(k_cache[at.z + i]);
-                let d = from_four(k_cache[at.w + i]);
-                for (var h = 0u; h < HEADS; h++) {
-                    let q = query_at(h, i);
-                    products[h] += vec4(dot(a, q), dot(b, q), dot(c, q), dot(d, q));
-                }
-            }
+            let at = vec4(row) + min(vec4(4u * four) + vec4(0u, 1u, 2u, 3u), vec4(keys - 1u)) * row_vectors;
+            let products = products_of_keys(at, quads);
             let there = vec4(4u * four) + vec4(0u, 1u, 2u, 3u) < vec4(keys);
             for (var h = 0u; h < HEADS; h++) {
                 let score = select(vec4(LOWEST), products[h], there);
@@ -261,20 +391,46 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 
         if slot < slots {
             for (var four = slot; four < fours; four += slots) {
-                let at = (vec4(row) + min(vec4(4u * four) + vec4(0u, 1u, 2u, 3u), vec4(keys - 1u))) * quads;
+                let at = vec4(row) + min(vec4(4u * four) + vec4(0u, 1u, 2u, 3u), vec4(keys - 1u)) * row_vectors;
                 var weights: array<vec4<f32>, HEADS>;
                 for (var h = 0u; h < HEADS; h++) {
                     weights[h] = scores[h * FOURS + four];
                 }
-                for (var i = 0u; i < 4u; i++) {
-                    let quad = min(4u * part + i, quads - 1u);
-                    let a = from_four(v_cache[at.x + quad]);
-                    let b = from_four(v_cache[at.y + quad]);
-                    let c = from_four(v_cache[at.z + quad]);
-                    let d = from_four(v_cache[at.w + quad]);
+                @if(!kv_q8) {
+                    for (var i = 0u; i < 4u; i++) {
+                        let quad = min(4u * part + i, quads - 1u);
+                        let a = from_four(v_cache[at.x + quad]);
+                        let b = from_four(v_cache[at.y + quad]);
+                        let c = from_four(v_cache[at.z + quad]);
+                        let d = from_four(v_cache[at.w + quad]);
+                        for (var h = 0u; h < HEADS; h++) {
+                            let w = weights[h];
+                            sums[4u * h + i] += w.x * a + w.y * b + w.z * c + w.w * d;
+                        }
+                    }
+                }
+                @if(kv_q8) {
+                    let a = v_cache[at.x + part];
+                    let b = v_cache[at.y + part];
+                    let c = v_cache[at.z + part];
+                    let d = v_cache[at.w + part];
+                    let to_scale = at + quads / 4u + part / 8u;
+                    let block = part / 2u % 4u;
+                    let scale = bitcast<vec4<f32>>(vec4(
+                        v_cache[to_scale.x][block], v_cache[to_scale.y][block], v_cache[to_scale.z][block], v_cache[to_scale.w][block]
+                    ));
                     for (var h = 0u; h < HEADS; h++) {
-                        let w = weights[h];
-                        sums[4u * h + i] += w.x * a + w.y * b + w.z * c + w.w * d;
+                        weights[h] *= scale;
+                    }
+                    for (var i = 0u; i < 4u; i++) {
+                        let four_a = from_word(a[i]);
+                        let four_b = from_word(b[i]);
+                        let four_c = from_word(c[i]);
+                        let four_d = from_word(d[i]);
+                        for (var h = 0u; h < HEADS; h++) {
+                            let w = weights[h];
+                            sums[4u * h + i] += w.x * four_a + w.y * four_b + w.z * four_c + w.w * four_d;
+                        }
                     }
                 }
             }

@@ -4,14 +4,15 @@
 // anything else, and on GPUs a load at one address serves all lanes.
 
 import package::shared::guard::halted;
-import package::shared::cache::{Four, from_four};
+@if(!kv_q8) import package::shared::cache::{Four, from_four, row_length};
+@if(kv_q8) import package::shared::cache::{from_word, row_length};
 import package::shared::blocks::{Bytes, to_bytes};
 
 struct Params {
     tokens: u32,
     heads: u32,
     kv_heads: u32,
-    head_dim: u32, // a multiple of 4, at most 4 * QUADS
+    head_dim: u32, // a multiple of 4, of 32 for bytes, at most 4 * QUADS
     out_stride: u32,
     context: u32,  // positions in the cache
     chunk: u32,    // a query sees only keys of its own chunk of this many positions; 0: all
@@ -23,8 +24,10 @@ struct Params {
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>; // [tokens, heads, head_dim / 4]
 @group(0) @binding(3) var<storage, read> step: array<u32>; // position of the first token, then the token ids
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<u32>>; // bits of [tokens, out_stride / 4], or [tokens, out_stride / 32, 3], see shared/blocks
-@group(0) @binding(5) var<storage, read> k_cache: array<Four>; // [kv_heads, context, head_dim / 4]
-@group(0) @binding(6) var<storage, read> v_cache: array<Four>; // [kv_heads, context, head_dim / 4]
+@if(!kv_q8) @group(0) @binding(5) var<storage, read> k_cache: array<Four>; // [kv_heads, context, head_dim / 4]
+@if(!kv_q8) @group(0) @binding(6) var<storage, read> v_cache: array<Four>; // [kv_heads, context, head_dim / 4]
+@if(kv_q8) @group(0) @binding(5) var<storage, read> k_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
+@if(kv_q8) @group(0) @binding(6) var<storage, read> v_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
 
 const ROWS: u32 = 32u;
 @if(up_to_64) const QUADS: u32 = 16u;
@@ -65,10 +68,24 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var highest = LOWEST;
     var total = 0.0;
     for (var key = begin; key < end; key++) {
-        let at = (workgroup.y * params.context + key) * quads;
+        let at = (workgroup.y * params.context + key) * row_length(params.head_dim);
         var products = vec4(0.0);
-        for (var i = 0u; i < QUADS; i++) {
-            products += from_four(k_cache[at + min(i, quads - 1u)]) * query[i];
+        @if(!kv_q8) {
+            for (var i = 0u; i < QUADS; i++) {
+                products += from_four(k_cache[at + min(i, quads - 1u)]) * query[i];
+            }
+        }
+        @if(kv_q8) {
+            for (var i = 0u; i < QUADS / 8u; i++) {
+                let block = min(i, quads / 8u - 1u);
+                let lo = k_cache[at + 2u * block];
+                let hi = k_cache[at + 2u * block + 1u];
+                var sum = vec4(0.0);
+                for (var j = 0u; j < 4u; j++) {
+                    sum += from_word(lo[j]) * query[8u * i + j] + from_word(hi[j]) * query[8u * i + 4u + j];
+                }
+                products += bitcast<f32>(k_cache[at + quads / 4u + block / 4u][block % 4u]) * sum;
+            }
         }
         let seen = key >= first && key <= position;
         let score = select(LOWEST, products.x + products.y + products.z + products.w, seen);
@@ -77,8 +94,22 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         // Before the first key that the row sees, the difference is zero.
         let weight = select(0.0, exp(score - highest), seen);
         total = total * rescale + weight;
-        for (var i = 0u; i < QUADS; i++) {
-            sums[i] = sums[i] * rescale + weight * from_four(v_cache[at + min(i, quads - 1u)]);
+        @if(!kv_q8) {
+            for (var i = 0u; i < QUADS; i++) {
+                sums[i] = sums[i] * rescale + weight * from_four(v_cache[at + min(i, quads - 1u)]);
+            }
+        }
+        @if(kv_q8) {
+            for (var i = 0u; i < QUADS / 8u; i++) {
+                let block = min(i, quads / 8u - 1u);
+                let lo = v_cache[at + 2u * block];
+                let hi = v_cache[at + 2u * block + 1u];
+                let scaled = weight * bitcast<f32>(v_cache[at + quads / 4u + block / 4u][block % 4u]);
+                for (var j = 0u; j < 4u; j++) {
+                    sums[8u * i + j] = sums[8u * i + j] * rescale + scaled * from_word(lo[j]);
+                    sums[8u * i + 4u + j] = sums[8u * i + 4u + j] * rescale + scaled * from_word(hi[j]);
+                }
+            }
         }
     }
 

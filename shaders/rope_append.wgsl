@@ -3,13 +3,15 @@
 // holds four elements, the two rotation pairs 2 i and 2 i + 1.
 
 import package::shared::guard::halted;
-import package::shared::cache::{Pair, to_pair};
+@if(!kv_q8) import package::shared::cache::{Pair, to_pair};
+@if(kv_q8) import package::shared::cache::row_length;
+@if(kv_q8) import package::shared::blocks::{Bytes, to_bytes};
 import package::shared::rotation::{Quad, Rotation, quad, qkv, temperature_at};
 
 struct Params {
     heads: u32,
     kv_heads: u32,
-    head_dim: u32,     // a multiple of 4
+    head_dim: u32,     // a multiple of 4, of 32 for bytes
     stride: u32,       // row length of qkv
     context: u32,      // positions in the cache
     rotate: u32,       // see shared/rotation
@@ -23,11 +25,14 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> step: array<u32>; // position of the first token, then the token ids
 @group(0) @binding(4) var<storage, read_write> q: array<f32>; // [tokens, heads, head_dim]
-@group(0) @binding(5) var<storage, read_write> k_cache: array<Pair>; // [kv_heads, context, head_dim / 2]
-@group(0) @binding(6) var<storage, read_write> v_cache: array<Pair>; // [kv_heads, context, head_dim / 2]
+@if(!kv_q8) @group(0) @binding(5) var<storage, read_write> k_cache: array<Pair>; // [kv_heads, context, head_dim / 2]
+@if(!kv_q8) @group(0) @binding(6) var<storage, read_write> v_cache: array<Pair>; // [kv_heads, context, head_dim / 2]
+@if(kv_q8) @group(0) @binding(5) var<storage, read_write> k_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
+@if(kv_q8) @group(0) @binding(6) var<storage, read_write> v_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
 
 const THREADS: u32 = 32u;
-var<workgroup> partial: array<f32, THREADS>;
+var<workgroup> partial: array<f32, THREADS>; // sums of squares, then scales of blocks
+@if(kv_q8) var<workgroup> made: array<vec2<f32>, 128>; // a head of up to 256 dimensions
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -70,15 +75,55 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             q[to + four.second] = b.x;
             q[to + four.second + 1u] = b.y;
         } else {
-            let kv_head = (head - params.heads) % params.kv_heads;
-            let to = (kv_head * params.context + position) * params.head_dim / 2u;
-            if is_v {
-                v_cache[to + four.first / 2u] = to_pair(a);
-                v_cache[to + four.second / 2u] = to_pair(b);
-            } else {
-                k_cache[to + four.first / 2u] = to_pair(a);
-                k_cache[to + four.second / 2u] = to_pair(b);
+            @if(!kv_q8) {
+                let kv_head = (head - params.heads) % params.kv_heads;
+                let to = (kv_head * params.context + position) * params.head_dim / 2u;
+                if is_v {
+                    v_cache[to + four.first / 2u] = to_pair(a);
+                    v_cache[to + four.second / 2u] = to_pair(b);
+                } else {
+                    k_cache[to + four.first / 2u] = to_pair(a);
+                    k_cache[to + four.second / 2u] = to_pair(b);
+                }
+            }
+            @if(kv_q8) {
+                made[four.first / 2u] = a;
+                made[four.second / 2u] = b;
             }
         }
     }
+    @if(kv_q8) {
+        if !is_q { append_blocks((head - params.heads) % params.kv_heads * params.context + position, is_v, lane); }
+    }
+}
+
+// `made` into a row of a cache: a lane makes a block, and then some of them the vectors of scales.
+@if(kv_q8)
+fn append_blocks(row: u32, is_v: bool, lane: u32) {
+    let sixteens = params.head_dim / 16u;
+    let to = row * row_length(params.head_dim);
+    workgroupBarrier();
+    var scale = 0.0;
+    if lane < sixteens / 2u {
+        var v: array<vec4<f32>, 8>;
+        for (var i = 0u; i < 8u; i++) {
+            v[i] = vec4(made[16u * lane + 2u * i], made[16u * lane + 2u * i + 1u]);
+        }
+        let block = to_bytes(v, 0.0);
+        scale = bitcast<f32>(block.head.x);
+        append(to + 2u * lane, block.lo, is_v);
+        append(to + 2u * lane + 1u, block.hi, is_v);
+    }
+    // What there are no blocks for is zero.
+    partial[lane] = scale;
+    workgroupBarrier();
+    if lane < (sixteens + 7u) / 8u {
+        let scales = vec4(partial[4u * lane], partial[4u * lane + 1u], partial[4u * lane + 2u], partial[4u * lane + 3u]);
+        append(to + sixteens + lane, bitcast<vec4<u32>>(scales), is_v);
+    }
+}
+
+@if(kv_q8)
+fn append(to: u32, words: vec4<u32>, is_v: bool) {
+    if is_v { v_cache[to] = words; } else { k_cache[to] = words; }
 }

@@ -12,7 +12,7 @@ use crate::experts::{
     ExpertBudget, ExpertOptions, ExpertPlan, ExpertStats, Experts, Fetching, Pools, SyncCosts, Trace, allocate,
 };
 use crate::gpu::Gpu;
-use crate::kernels::KernelChoice;
+use crate::kernels::{KernelChoice, KvType};
 use crate::kv_cache::KvCache;
 use crate::model_files::ModelFiles;
 use crate::models::{Loader, Model, ModelInfo};
@@ -27,9 +27,9 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// f32 activations and an f32 KV cache: for comparison with reference implementations.
+    /// f32 activations and, unless told otherwise, an f32 KV cache: for comparison with reference implementations.
     Exact,
-    /// An f16 KV cache, and products of bytes (activations quantised in blocks of 32) where the adapter is faster with
+    /// An f16 KV cache unless told otherwise, and products of bytes (activations quantised in blocks of 32) where the adapter is faster with
     /// them.
     #[default]
     Fast,
@@ -42,6 +42,8 @@ pub struct EngineOptions {
     pub context: Option<usize>,
     /// How exactly it computes.
     pub precision: Precision,
+    /// What sessions keep of past tokens; `None`: f32 in exact precision, f16 in fast.
+    pub kv: Option<KvType>,
     /// Tokens of a prompt that are computed together, from 1 to 512.
     pub prefill_chunk: usize,
     /// How a model's routed experts are kept on the GPU.
@@ -60,6 +62,7 @@ impl Default for EngineOptions {
         Self {
             context: None,
             precision: Precision::default(),
+            kv: None,
             prefill_chunk: 128,
             experts: ExpertOptions::default(),
             tuning: Tuning::default(),
@@ -68,6 +71,15 @@ impl Default for EngineOptions {
 }
 
 impl EngineOptions {
+    /// What the KV cache of a session holds.
+    #[must_use]
+    pub fn kv_type(&self) -> KvType {
+        self.kv.unwrap_or(match self.precision {
+            Precision::Exact => KvType::F32,
+            Precision::Fast => KvType::F16,
+        })
+    }
+
     /// The positions that a session of this model would hold.
     ///
     /// # Errors
@@ -127,7 +139,7 @@ pub(crate) struct Loaded {
     pub(crate) model: Box<dyn Model>,
     pub(crate) dims: Dims,
     pub(crate) context: usize,
-    pub(crate) precision: Precision,
+    pub(crate) kv: KvType,
     pub(crate) choice: KernelChoice,
     load_times: LoadTimes,
     pub(crate) experts: Experts,
@@ -168,7 +180,7 @@ impl Engine {
         let (info, architecture, checkpoint) = (files.info(), &files.architecture, &files.checkpoint);
         let dims = architecture.dims();
         let context = options.context_for(info)?;
-        KvCache::check(gpu, &dims, context, options.precision == Precision::Exact)?;
+        KvCache::check(gpu, &dims, context, options.kv_type())?;
         let begin = Instant::now();
         let choice = tuning::kernels(gpu, files, options.tuning, options.precision).await?;
         let tuning = begin.elapsed();
@@ -212,7 +224,7 @@ impl Engine {
             model,
             dims,
             context,
-            precision: options.precision,
+            kv: options.kv_type(),
             choice,
             load_times: LoadTimes { tuning, weights: begin.elapsed() - tuning },
             experts,
@@ -297,6 +309,12 @@ impl Engine {
         self.loaded.context
     }
 
+    /// What the KV cache of a session holds.
+    #[must_use]
+    pub fn kv_type(&self) -> KvType {
+        self.loaded.kv
+    }
+
     /// How many experts have a place on the GPU; `None` for a dense model.
     #[must_use]
     pub fn expert_plan(&self) -> Option<&ExpertPlan> {
@@ -366,7 +384,6 @@ impl Engine {
 
 /// Bytes of GPU memory that a session takes: its KV cache, and an estimate of the buffers that it works in.
 fn session_bytes(info: &ModelInfo, context: usize, options: &EngineOptions) -> u64 {
-    let widening = if options.precision == Precision::Exact { 2 } else { 1 };
     let rows = options.prefill_chunk.clamp(1, MOST_CHUNK) * (32 * info.hidden + 4 * info.vocab);
-    widening * info.kv_bytes_per_token * context as u64 + rows as u64
+    info.kv_cache_bytes(options.kv_type(), context) + rows as u64
 }

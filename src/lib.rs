@@ -127,7 +127,7 @@ pub use experts::{
 pub use experts::{ReplayPolicy, ReplayResult, Trace, TraceLayer, TraceToken, replay};
 pub use generate::{CancelToken, FinishReason, GenerateOptions, Generation, Token};
 pub use gpu::{AdapterDescription, AdapterSelector, Caps, Gpu, GpuOptions, PipelineWork, adapters};
-pub use kernels::KernelChoice;
+pub use kernels::{KernelChoice, KvType};
 pub use model_files::ModelFiles;
 pub use models::{ModelInfo, expert_plan};
 #[cfg(any(unix, windows))]

@@ -5,9 +5,9 @@ mod common;
 use std::path::Path;
 
 use common::wide::top2_wide;
-use common::{Expected, golden, load, load_with_kernels};
+use common::{Expected, golden, load, load_with, load_with_kernels};
 use moxel::sampler::{Sampler, SamplingOptions};
-use moxel::{Engine, EngineOptions, Error, Gpu, GpuOptions, KernelChoice, Logits, Precision, Tuning};
+use moxel::{Engine, EngineOptions, Error, Gpu, GpuOptions, KernelChoice, KvType, Logits, Precision, Tuning};
 
 /// Largest difference of logits that is accepted, in units of their standard deviation.
 const BOUND: f32 = 2e-3;
@@ -116,6 +116,41 @@ fn llama_tied_gguf() {
     let engine = load(&golden("llama_tied").join("model.gguf"), Precision::Exact, 128);
     let tokens = case.expected.ids("tokens");
     case.check("gguf", &pollster::block_on(engine.session().expect("session").logits(&tokens)).expect("logits"));
+}
+
+/// Otherwise exact, with caches that round keys and values: to 11 bits, and in blocks to 8.
+#[test]
+fn every_cache_stays_close() {
+    for (kv, bound) in [(KvType::F32, BOUND), (KvType::F16, 1e-2), (KvType::Q8, 1.5e-1)] {
+        for name in ["llama_bias", "llama_quants", "llama_tied", "llama_untied"] {
+            let case = Case::new(name);
+            let tokens = case.expected.ids("tokens");
+            for prefill_chunk in [128, 7, 1] {
+                let options =
+                    EngineOptions { precision: Precision::Exact, prefill_chunk, kv: Some(kv), ..EngineOptions::default() };
+                let path = golden(name);
+                if !can_hold(name, kv) {
+                    match Engine::load_path(&common::gpu(), &path, &options, &mut |_| {}) {
+                        Err(Error::Request(why)) => assert!(why.contains("q8") && why.contains("f16"), "{why}"),
+                        _ => panic!("{name} in {kv} was not refused"),
+                    }
+                    continue;
+                }
+                let engine = load_with(&path, &options);
+                assert_eq!(engine.kv_type(), kv);
+                let logits = pollster::block_on(engine.session().expect("session").logits(&tokens)).expect("logits").logits;
+                let difference = case.difference(&logits);
+                println!("{name} in {kv} in chunks of {prefill_chunk}: {difference:.2e} of the standard deviation");
+                assert!(difference <= bound, "{name} in {kv}: {difference}");
+                assert!(kv == KvType::F32 || difference > 2e-5, "{name}: {kv} rounds nothing");
+            }
+        }
+    }
+}
+
+/// Blocks of 32 bytes divide the heads of `llama_quants` only.
+fn can_hold(name: &str, kv: KvType) -> bool {
+    kv != KvType::Q8 || name == "llama_quants"
 }
 
 /// Kernels that round activations are refused where nothing may be rounded.

@@ -10,10 +10,10 @@ mod demo_model;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use common::{Expected, golden, load, load_with_kernels};
+use common::{Expected, golden, load, load_with, load_with_kernels};
 use demo_model::demo_model;
 use moxel::sampler::{Sampler, SamplingOptions};
-use moxel::{Engine, KernelChoice, Precision};
+use moxel::{Engine, EngineOptions, KernelChoice, KvType, Precision};
 
 /// Next tokens that the reference lists for each position.
 const TOP: usize = 256;
@@ -130,6 +130,25 @@ fn fast_precision_is_close() {
         let Some(engine) = engine(Precision::Fast, chunk) else { return };
         println!("{}", engine.kernels());
         Distance::measure(&engine, &expected()).check(1e-2, 0.9, 300).expect("close to the reference");
+    }
+}
+
+/// What the cache alone costs, and with it all that is fast.
+#[test]
+fn every_cache_is_close() {
+    let Some(path) = demo_model(Path::new(env!("CARGO_MANIFEST_DIR"))) else { return };
+    let cases = [
+        (Precision::Exact, KvType::F16, 1e-5, 0.99),
+        (Precision::Exact, KvType::Q8, 2e-3, 0.97),
+        (Precision::Fast, KvType::Q8, 1e-2, 0.9),
+    ];
+    for (precision, kv, bound, agreement) in cases {
+        // Tokens that come one at a time are appended and read by other kernels.
+        for prefill_chunk in [128, 1] {
+            println!("{precision:?}, {kv}, in chunks of {prefill_chunk}");
+            let engine = load_with(&path, &EngineOptions { precision, kv: Some(kv), prefill_chunk, ..EngineOptions::default() });
+            Distance::measure(&engine, &expected()).check(bound, agreement, 300).expect("close to the reference");
+        }
     }
 }
 

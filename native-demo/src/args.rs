@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use moxel::sampler::SamplingOptions;
-use moxel::{AdapterSelector, CancelToken, EvictionPolicy, ExpertBudget, ExpertOptions, GenerateOptions, PackWeights, SyncMode};
+use moxel::{
+    AdapterSelector, CancelToken, EvictionPolicy, ExpertBudget, ExpertOptions, GenerateOptions, KvType, PackWeights, SyncMode,
+};
 
 use crate::bench::BenchArgs;
 
@@ -34,6 +36,9 @@ pub struct Common {
     /// How exactly to compute [default: fast; for `logits` exact]
     #[arg(long, global = true, help_heading = COMMON, value_enum)]
     pub precision: Option<Precision>,
+    /// What the KV cache holds [default: f32 for exact precision, f16 for fast]
+    #[arg(long, global = true, help_heading = COMMON, value_enum)]
+    pub kv: Option<Kv>,
     /// Take matrix kernels that run well anywhere instead of the fastest, which are found out by measuring at the first run
     #[arg(long, global = true, help_heading = COMMON)]
     pub no_tune: bool,
@@ -100,6 +105,26 @@ pub enum Sync {
     Segment,
     /// One MoE layer
     Layer,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Kv {
+    /// Floats of 32 bits
+    F32,
+    /// Floats of 16 bits
+    F16,
+    /// Bytes with a scale for every 32: heads must be of a multiple of 32 dimensions
+    Q8,
+}
+
+impl From<Kv> for KvType {
+    fn from(kv: Kv) -> Self {
+        match kv {
+            Kv::F32 => Self::F32,
+            Kv::F16 => Self::F16,
+            Kv::Q8 => Self::Q8,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]

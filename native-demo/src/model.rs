@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use moxel::{AdapterSelector, Engine, EngineOptions, Gpu, GpuOptions, LoadProgress, ModelFiles, Precision, Tuning, TuningKey};
+use moxel::{
+    AdapterSelector, Engine, EngineOptions, Gpu, GpuOptions, KvType, LoadProgress, ModelFiles, Precision, Tuning, TuningKey,
+};
 
 use crate::args::Common;
 use crate::kept_pipelines::KeptPipelines;
@@ -38,6 +40,7 @@ pub fn options(common: &Common, precision: Precision) -> EngineOptions {
     EngineOptions {
         context: common.context,
         precision: common.precision_or(precision),
+        kv: common.kv.map(KvType::from),
         experts: common.experts.options(),
         tuning: if common.no_tune { Tuning::Plain } else { Tuning::Measure },
         ..EngineOptions::default()

@@ -72,12 +72,15 @@ fn a_layer_of_experts_is_eight_kernels() {
     synth_of("32", &out, &[]).ok();
     let path = out.display().to_string();
     let active = active_bytes(&out);
-    for (precision, context, kernels) in [("exact", "512", 8.0), ("fast", "512", 8.0), ("fast", "513", 9.0)] {
-        let arguments = ["--prompt", "Hello", "--max-tokens", "3", "--precision", precision, "--context", context, "--json"];
+    let cases =
+        [("exact", "f32", "512", 8.0), ("fast", "f16", "512", 8.0), ("exact", "q8", "512", 8.0), ("fast", "f16", "513", 9.0)];
+    for (precision, kv, context, kernels) in cases {
+        let sizes = ["--precision", precision, "--kv", kv, "--context", context];
+        let arguments = [&["--prompt", "Hello", "--max-tokens", "3"], &sizes[..], &["--json"]].concat();
         let answer = moxel(&[&["generate", &path], &arguments[..]].concat()).json();
         let counts =
             ["dispatches_per_token", "submits_per_token", "readbacks_per_token"].map(|key| answer["stats"][key].as_f64());
-        assert_eq!(counts, [Some(kernels * 2.0 + 4.0), Some(1.0), Some(1.0)], "{precision}, {context}: {answer}");
+        assert_eq!(counts, [Some(kernels * 2.0 + 4.0), Some(1.0), Some(1.0)], "{precision}, {kv}, {context}: {answer}");
         let read = answer["stats"]["weight_bytes_per_token"].as_f64().expect("bytes") / active;
         assert!((1.0..=1.05).contains(&read), "{read} times the bytes of the weights that a token uses");
     }

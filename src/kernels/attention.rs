@@ -2,7 +2,7 @@
 
 use super::merge_attention::merge_attention;
 use super::rope_append::{self, RopeShape};
-use super::{params, u32_of};
+use super::{KvType, params, u32_of};
 use crate::gpu::{Dispatch, Recorder, Shader, Slice};
 
 params! {
@@ -80,8 +80,8 @@ pub(crate) struct AttentionSlices<'a> {
     pub(crate) spans: &'a Slice,
     /// `out` is bytes, see [`can_make_bytes`].
     pub(crate) bytes: bool,
-    /// The caches hold f32 instead of f16.
-    pub(crate) kv_f32: bool,
+    /// What the caches hold.
+    pub(crate) kv: KvType,
 }
 
 impl AttentionSlices<'_> {
@@ -120,7 +120,7 @@ pub(crate) fn attention(r: &mut Recorder, shape: &AttentionShape, new: &Projecte
     let mut bindings = vec![(1, new.qkv.clone()), (2, new.table.clone()), (4, out.clone())];
     bindings.extend(s.bindings());
     r.dispatch(Dispatch {
-        shader: shader(s.kv_f32, shape.head_dim <= 64, heads),
+        shader: shader(s.kv, shape.head_dim <= 64, heads),
         params: params.bytes(),
         bindings,
         groups: [u32_of(spans), u32_of(shape.kv_heads * batches), 1],
@@ -132,7 +132,7 @@ pub(crate) fn attention(r: &mut Recorder, shape: &AttentionShape, new: &Projecte
 }
 
 /// `narrow`: heads of up to 64 dimensions. A workgroup computes `heads` of them, 1 to 4.
-pub(super) fn shader(kv_f32: bool, narrow: bool, heads: usize) -> Shader {
-    let shader = Shader::new("attention").with_if(kv_f32, "kv_f32").with_if(narrow, "narrow");
+pub(super) fn shader(kv: KvType, narrow: bool, heads: usize) -> Shader {
+    let shader = kv.variant(Shader::new("attention")).with_if(narrow, "narrow");
     shader.with(["heads_1", "heads_2", "heads_3", "heads_4"][heads.clamp(1, MOST_HEADS) - 1])
 }

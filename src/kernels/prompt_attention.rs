@@ -1,7 +1,7 @@
 //! Attention of several tokens whose keys and values are in the cache already; its twin is `attention`'s.
 
 use super::attention::{AttentionShape, AttentionSlices};
-use super::{params, u32_of};
+use super::{KvType, params, u32_of};
 use crate::gpu::{Dispatch, Recorder, Shader, Slice};
 
 params! {
@@ -28,7 +28,7 @@ pub(crate) fn prompt_attention(r: &mut Recorder, shape: &AttentionShape, q: &Sli
     let mut bindings = vec![(1, q.clone()), (4, s.out.clone())];
     bindings.extend(s.bindings());
     r.dispatch(Dispatch {
-        shader: shader(s.kv_f32, shape.head_dim),
+        shader: shader(s.kv, shape.head_dim),
         params: params.bytes(),
         bindings,
         groups: [u32_of(rows.div_ceil(ROWS)), u32_of(shape.kv_heads), 1],
@@ -36,7 +36,7 @@ pub(crate) fn prompt_attention(r: &mut Recorder, shape: &AttentionShape, q: &Sli
     });
 }
 
-pub(super) fn shader(kv_f32: bool, head_dim: usize) -> Shader {
-    let shader = Shader::new("prompt_attention").with_if(kv_f32, "kv_f32");
+pub(super) fn shader(kv: KvType, head_dim: usize) -> Shader {
+    let shader = kv.variant(Shader::new("prompt_attention"));
     shader.with_if(head_dim <= 64, "up_to_64").with_if((65..=128).contains(&head_dim), "up_to_128")
 }

@@ -1,7 +1,7 @@
 //! Rotary position embedding (Su et al., 2021, arXiv:2104.09864), q/k normalisation, attention temperature, and the KV
 //! cache's new entries.
 
-use super::{params, u32_of};
+use super::{KvType, params, u32_of};
 use crate::gpu::{Dispatch, Recorder, Shader, Slice};
 
 params! {
@@ -17,7 +17,7 @@ pub(crate) const FINE_POSITIONS: usize = 256;
 pub(crate) struct RopeShape {
     pub(crate) heads: usize,
     pub(crate) kv_heads: usize,
-    /// A multiple of 4.
+    /// A multiple of 4, of 32 for a cache of bytes.
     pub(crate) head_dim: usize,
     /// Row length of the stacked projections.
     pub(crate) stride: usize,
@@ -48,8 +48,8 @@ pub(crate) struct RopeSlices<'a> {
     pub(crate) q: &'a Slice,
     pub(crate) k_cache: &'a Slice,
     pub(crate) v_cache: &'a Slice,
-    /// The caches hold f32 instead of f16.
-    pub(crate) kv_f32: bool,
+    /// What the caches hold.
+    pub(crate) kv: KvType,
 }
 
 impl Params {
@@ -80,7 +80,7 @@ pub(crate) fn rope_append(r: &mut Recorder, shape: &RopeShape, s: &RopeSlices<'_
     let params = Params::new(shape, s.table);
     let bindings = [s.qkv, s.table, s.step, s.q, s.k_cache, s.v_cache];
     r.dispatch(Dispatch {
-        shader: shader(s.kv_f32),
+        shader: shader(s.kv),
         params: params.bytes(),
         bindings: (1..).zip(bindings.map(Slice::clone)).collect(),
         groups: [u32_of(shape.heads + 2 * shape.kv_heads), u32_of(tokens), 1],
@@ -88,6 +88,6 @@ pub(crate) fn rope_append(r: &mut Recorder, shape: &RopeShape, s: &RopeSlices<'_
     });
 }
 
-pub(super) fn shader(kv_f32: bool) -> Shader {
-    Shader::new("rope_append").with_if(kv_f32, "kv_f32")
+pub(super) fn shader(kv: KvType) -> Shader {
+    kv.variant(Shader::new("rope_append"))
 }

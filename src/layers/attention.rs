@@ -43,7 +43,7 @@ impl Attention {
     ) -> Option<Activations> {
         let (s, tokens, context) = (p.s, p.tokens, p.kv.context);
         let (k_cache, v_cache) = &p.kv.layers[layer];
-        let (heads, kv_heads, head_dim, kv_f32) = (self.heads, self.kv_heads, self.head_dim, p.kv.f32);
+        let (heads, kv_heads, head_dim, kv) = (self.heads, self.kv_heads, self.head_dim, p.kv.kv);
         self.qkv.record(p, h, tokens, &s.qkv, self.qkv.rows, false);
 
         let (rotate, normalize, temperature) = (self.rotate, self.normalize, self.temperature);
@@ -51,11 +51,11 @@ impl Attention {
         let bytes = p.bytes(self.out.takes_bytes() && can_make_bytes(head_dim), tokens);
         let shape =
             AttentionShape { heads, kv_heads, head_dim, context, chunk: self.chunk, scale: (head_dim as f32).sqrt().recip() };
-        let slices = AttentionSlices { k_cache, v_cache, step: &s.step, out: &s.attended, spans: &s.spans, bytes, kv_f32 };
+        let slices = AttentionSlices { k_cache, v_cache, step: &s.step, out: &s.attended, spans: &s.spans, bytes, kv };
         if tokens == 1 {
             attention(&mut p.r, &shape, &Projected { rope: &rope, qkv: &s.qkv, table: &self.rope_table }, &slices);
         } else {
-            let rotated = RopeSlices { qkv: &s.qkv, table: &self.rope_table, step: &s.step, q: &s.q, k_cache, v_cache, kv_f32 };
+            let rotated = RopeSlices { qkv: &s.qkv, table: &self.rope_table, step: &s.step, q: &s.q, k_cache, v_cache, kv };
             rope_append(&mut p.r, &rope, &rotated, tokens);
             prompt_attention(&mut p.r, &shape, &s.q, &slices, tokens);
         }

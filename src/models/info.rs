@@ -8,6 +8,7 @@ use super::roles::{Role, role};
 use super::{Architecture, architecture};
 use crate::Result;
 use crate::experts::{ExpertBudget, ExpertPlan};
+use crate::kernels::KvType;
 use crate::weights::{Checkpoint, Format};
 
 /// A model's architecture, sizes and formats, as `moxel inspect` shows them.
@@ -135,5 +136,11 @@ impl ModelInfo {
             expert_bytes,
             kv_bytes_per_token: (2 * dims.layers * dims.kv_heads * dims.head_dim * 2) as u64,
         })
+    }
+
+    /// Bytes of a KV cache of this type for so many positions.
+    #[must_use]
+    pub fn kv_cache_bytes(&self, kv: KvType, context: usize) -> u64 {
+        2 * (self.layers * self.kv_heads) as u64 * context as u64 * kv.row_bytes(self.head_dim)
     }
 }

@@ -8,7 +8,7 @@ mod turns;
 
 use std::sync::Arc;
 
-use crate::engine::{Engine, Loaded, Precision};
+use crate::engine::{Engine, Loaded};
 use crate::gpu::{Buffer, Gpu};
 use crate::kv_cache::KvCache;
 use crate::layers::{RoutingLayout, Scratch};
@@ -71,8 +71,7 @@ pub struct Routing {
 impl Session {
     pub(crate) fn new(engine: Arc<Loaded>) -> Result<Self> {
         let (gpu, dims) = (&engine.gpu, &engine.dims);
-        let f32 = engine.precision == Precision::Exact;
-        let kv = KvCache::new(gpu, dims, engine.context, f32)?;
+        let kv = KvCache::new(gpu, dims, engine.context, engine.kv)?;
         let rows = LOGIT_ROWS.min(engine.prefill_chunk);
         let scratch = Scratch::new(gpu, dims, engine.choice.matmul, engine.prefill_chunk, rows, engine.context)?;
         let routing = RoutingLayout::new(dims, engine.prefill_chunk).words();

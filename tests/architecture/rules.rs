@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Measures the adapter itself, with kernels of its own.
     ("roofline", &["kernels", "gpu"]),
     ("rope", &["config", "kernels"]),
-    ("kv_cache", &["dims", "gpu"]),
+    ("kv_cache", &["dims", "kernels", "gpu"]),
     ("layers", &["dims", "kernels", "kv_cache", "gpu"]),
     ("models", &["dims", "layers", "kernels", "gpu", "weights", "config", "packing", "repack", "experts", "rope"]),
     ("model_files", &["models", "experts", "weights", "tokenizer", "chat_template"]),
@@ -62,7 +62,7 @@ const UNSAFE: &[&str] = &["src/gpu/shader.rs", "src/gpu/pipelines.rs"];
 const SAME_AS: &[(&str, &str)] =
     &[("matvec", "matmul"), ("matmul_tiled", "matmul"), ("prompt_attention", "attention"), ("merge_attention", "attention")];
 /// Files in `src/kernels` that dispatch nothing.
-const KERNEL_HELPERS: &[&str] = &["mod", "matrix", "choice", "activations"];
+const KERNEL_HELPERS: &[&str] = &["mod", "matrix", "choice", "activations", "kv_type"];
 /// A file with one job fits on a few screens.
 const MOST_LINES: usize = 500;
 

@@ -30,7 +30,8 @@ pub fn load_with_kernels(path: &Path, precision: Precision, prefill_chunk: usize
     load_with(path, &EngineOptions { precision, prefill_chunk, tuning, ..EngineOptions::default() })
 }
 
-fn load_with(path: &Path, options: &EngineOptions) -> Engine {
+/// With any options.
+pub fn load_with(path: &Path, options: &EngineOptions) -> Engine {
     Engine::load_path(&gpu(), path, options, &mut |_| {}).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 

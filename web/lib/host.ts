@@ -49,7 +49,8 @@ export class Host implements Handlers {
     const shown = new ProgressShown(tiers, this.#hooks);
     let raw: RawEngine;
     try {
-      const options = { expertBudget: budgetText(request.expertBudget), context: request.context, precision: request.precision };
+      const { context, precision, kv } = request;
+      const options = { expertBudget: budgetText(request.expertBudget), context, precision, kv };
       const known = request.cache ? new KnownKernels() : undefined;
       const hooks: RawHooks = {
         progress: (loaded, total, phase) => shown.update(phase, loaded, total),

@@ -32,7 +32,7 @@ export class Moxel {
    */
   static async load(options: LoadOptions): Promise<Engine> {
     checkLoad(options);
-    const { model, signal, onProgress, onEvent, expertBudget, context, precision } = options;
+    const { model, signal, onProgress, onEvent, expertBudget, context, precision, kv } = options;
     const place = locate(model, pageUrl());
     if (signal?.aborted) throw aborted(signal);
     // Such pages lack more than WebGPU, and would fail with sentences that name something else.
@@ -42,7 +42,7 @@ export class Moxel {
     signal?.addEventListener("abort", stop, { once: true });
     try {
       const info = await client.call("load", {
-        place, expertBudget, context, precision,
+        place, expertBudget, context, precision, kv,
         cache: options.cache ?? true,
         memoryBudget: options.memoryBudget ?? DEFAULT_MEMORY_BUDGET,
       });

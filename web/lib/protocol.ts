@@ -16,6 +16,7 @@ export interface LoadRequest {
   expertBudget?: ExpertBudget;
   context?: number;
   precision?: "fast" | "exact";
+  kv?: "f32" | "f16" | "q8";
   cache: boolean;
   memoryBudget: number;
 }

@@ -16,6 +16,7 @@ export interface RawOptions {
   expertBudget?: string;
   context?: number;
   precision?: "fast" | "exact";
+  kv?: "f32" | "f16" | "q8";
 }
 
 export interface RawStats {

@@ -24,8 +24,13 @@ export interface LoadOptions {
   expertBudget?: ExpertBudget;
   /** Positions that a conversation can hold; default: what the model was trained for, at most 4096. */
   context?: number;
-  /** `"fast"` (default): f16 cache, and products of bytes where the adapter is faster with them; `"exact"`: f32. */
+  /** `"fast"` (default): f16 cache unless `kv` says otherwise, and products of bytes where the adapter is faster with them; `"exact"`: f32. */
   precision?: "fast" | "exact";
+  /**
+   * What is kept of past tokens; default `"f16"`, in exact precision `"f32"`. `"q8"` is bytes with a scale for every 32, a little more
+   * than half of f16; it needs heads of a multiple of 32 dimensions.
+   */
+  kv?: "f32" | "f16" | "q8";
   /** Keep what was fetched in the origin's private file system (default true). Not used for picked files. */
   cache?: boolean;
   /** Bytes of experts that are kept in JavaScript memory below the GPU, where not all have a place there; default 256 MiB. */

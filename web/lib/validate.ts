@@ -53,6 +53,7 @@ const LOAD: Record<keyof LoadOptions, Check> = {
   expertBudget: { is: isBudget, must: '"auto", a share like "50%", a size like "512MB", or bytes' },
   context: { is: (v) => isCount(v, 1), must: "a whole number from 1 to 2^32 - 1" },
   precision: { is: (v) => v === "fast" || v === "exact", must: '"fast" or "exact"' },
+  kv: { is: (v) => v === "f32" || v === "f16" || v === "q8", must: '"f32", "f16" or "q8"' },
   cache: { is: isBoolean, must: "true or false" },
   memoryBudget: { is: (v) => isWhole(v, 0), must: "a number of bytes" },
   onProgress: { is: isFunction, must: "a function" },

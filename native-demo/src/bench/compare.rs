@@ -28,6 +28,9 @@ struct EarlierRow {
     backend: String,
     #[serde(default)]
     precision: String,
+    /// `None` of what was measured when the precision decided it.
+    #[serde(default)]
+    kv: Option<String>,
     #[serde(default)]
     experts: Option<String>,
     test: Option<String>,
@@ -80,6 +83,7 @@ impl EarlierRow {
         self.test.as_ref() == Some(&row.test)
             && (&self.adapter, &self.backend) == (&row.adapter, &row.backend)
             && (&self.precision, &self.experts) == (&row.precision, &row.experts)
+            && self.kv.as_deref().is_none_or(|kv| kv == row.kv)
             && (&self.model, self.model_size, self.model_n_params) == (&row.model, row.model_size, row.model_n_params)
     }
 

@@ -39,6 +39,8 @@ pub struct TestRow {
     pub n_ctx: usize,
     /// `exact` or `fast`.
     pub precision: String,
+    /// What the KV cache holds: `f32`, `f16` or `q8`.
+    pub kv: &'static str,
     /// Routed experts on the GPU, where a model has any.
     pub experts: Option<String>,
     /// The matrix kernels that were chosen by measuring.
@@ -129,6 +131,7 @@ impl Row {
             n_depth: test.depth,
             n_ctx: engine.context(),
             precision: format!("{:?}", with.precision).to_lowercase(),
+            kv: engine.kv_type().name(),
             experts: engine.expert_plan().map(ToString::to_string),
             kernels: engine.kernels(),
             dispatches_per_token: per_token(work.dispatches),

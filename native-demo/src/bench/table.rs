@@ -7,7 +7,7 @@ use super::row::{Row, TestRow};
 use crate::output;
 
 /// Columns of the comma-separated form: all names of all rows but the lists. New ones are added behind.
-const COLUMNS: [&str; 40] = [
+const COLUMNS: [&str; 41] = [
     "model",
     "model_size",
     "model_n_params",
@@ -48,6 +48,7 @@ const COLUMNS: [&str; 40] = [
     "product_share",
     "error",
     "n_ctx",
+    "kv",
 ];
 
 /// A table for people, and below it what does not change from row to row; `notes` are sentences to add.

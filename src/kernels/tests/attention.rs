@@ -1,12 +1,13 @@
 //! `attention`: one token's projections in, its keys and values appended, its attention out.
 
-use half::f16;
-
 use super::blocks::{BLOCK_WORDS, from_bytes, half_steps};
+use super::cache::{bounds, from_words, on_gpu, row_words, stored, types};
 use super::harness::{POISON, Random, as_floats, close, floats, poisoned, run, words};
 use super::rope_append::{frequencies, table};
-use crate::gpu::{Recorder, Slice};
-use crate::kernels::{AttentionShape, AttentionSlices, Projected, RopeShape, Rotate, attention, can_make_bytes, span_words};
+use crate::gpu::Recorder;
+use crate::kernels::{
+    AttentionShape, AttentionSlices, KvType, Projected, RopeShape, Rotate, attention, can_make_bytes, span_words,
+};
 use crate::reference::{self, Attention, Order, Rope};
 
 #[derive(Clone, Copy, Debug)]
@@ -21,40 +22,40 @@ struct Case {
     /// Positions in the cache behind the token's.
     room: usize,
     chunk: usize,
-    kv_f32: bool,
+    kv: KvType,
     bytes: bool,
 }
 
 const CASE: Case = Case {
     heads: 4,
     kv_heads: 2,
-    head_dim: 16,
+    head_dim: 32,
     rotate: Rotate::Halves,
     normalize: None,
     temperature: None,
     position: 40,
     room: 2,
     chunk: 0,
-    kv_f32: true,
+    kv: KvType::F32,
     bytes: false,
 };
 
 impl Case {
     /// The kernel against `rope_append` and `attention` of the twins, the position of whose token may be another.
     fn compare(self, twin_position: usize) -> Result<(), String> {
-        let Self { heads, kv_heads, head_dim, position, room, chunk, kv_f32, bytes, .. } = self;
+        let Self { heads, kv_heads, head_dim, position, room, chunk, kv, bytes, .. } = self;
         let mut random = Random((heads * 1000 + position) as u64);
         let context = position + 1 + room;
-        let stored = |x: f32| if kv_f32 { x } else { f16::from_f32(x).to_f32() };
         let qkv = random.floats((heads + 2 * kv_heads) * head_dim, 1.0);
         let mut cache = || -> Vec<f32> {
-            let values = random.floats(kv_heads * context * head_dim, 1.0).into_iter().enumerate();
-            let past = |i: usize| i / head_dim % context < position;
-            values.map(|(i, x)| if past(i) { stored(x) } else { f32::from_bits(POISON) }).collect()
+            let values = random.floats(kv_heads * context * head_dim, 1.0);
+            let rows = values.chunks_exact(head_dim).enumerate();
+            let poison = || vec![f32::from_bits(POISON); head_dim];
+            rows.flat_map(|(i, row)| if i % context < position { stored(kv, row) } else { poison() }).collect()
         };
         let (mut k, mut v) = (cache(), cache());
-        let (k_cache, v_cache) = (on_gpu(&k, kv_f32), on_gpu(&v, kv_f32));
-        let (before_k, before_v) = (k.clone(), v.clone());
+        let (k_cache, v_cache) = (on_gpu(kv, &k, head_dim), on_gpu(kv, &v, head_dim));
+        let [before_k, before_v] = run(Recorder::default(), [&k_cache, &v_cache]);
 
         let (order, rotate) = match self.rotate {
             Rotate::None => (Order::None, Rotate::None),
@@ -64,16 +65,6 @@ impl Case {
         let (normalize, temperature) = (self.normalize, self.temperature);
         let twin = Rope { heads, kv_heads, head_dim, order, frequencies: frequencies(head_dim), normalize, temperature };
         let turned = reference::rope_append(&twin, &qkv, twin_position);
-        for (cache, new) in [(&mut k, &turned.k), (&mut v, &turned.v)] {
-            for (head, new) in new.chunks_exact(head_dim).enumerate() {
-                let at = (head * context + position) * head_dim;
-                cache[at..at + head_dim].iter_mut().zip(new).for_each(|(cache, &new)| *cache = stored(new));
-            }
-        }
-        let scale = (head_dim as f32).powf(-0.5);
-        let shape = Attention { heads, kv_heads, head_dim, context, chunk, scale };
-        let expected = reference::attention(&shape, &turned.q, &k, &v, position);
-
         let rope = RopeShape { heads, kv_heads, head_dim, stride: qkv.len(), context, rotate, normalize, temperature };
         let out = poisoned((heads * head_dim).next_multiple_of(32));
         let spans = &poisoned(span_words(heads, head_dim, context));
@@ -84,30 +75,33 @@ impl Case {
             out: &out,
             spans,
             bytes,
-            kv_f32,
+            kv,
         };
+        let scale = (head_dim as f32).powf(-0.5);
         let shape = AttentionShape { heads, kv_heads, head_dim, context, chunk, scale };
         let (qkv, table) = (floats(&qkv), floats(&table(context, &frequencies(head_dim))));
         let mut recorder = Recorder::default();
         attention(&mut recorder, &shape, &Projected { rope: &rope, qkv: &qkv, table: &table }, &slices);
         let [out, made_k, made_v] = run(recorder, [&out, &k_cache, &v_cache]);
 
-        // The new entries, and the old ones as they were.
-        let step = if kv_f32 { 0.0 } else { 1.0 / 1024.0 };
-        for (made, expected, before) in [(made_k, &k, before_k), (made_v, &v, before_v)] {
-            let made = from_gpu(&made, kv_f32);
-            for (i, (made, (expected, before))) in made.iter().zip(expected.iter().zip(&before)).enumerate() {
-                if i / head_dim % context == position {
-                    close(&[*made], &[*expected], |_| 4e-6 + step * expected.abs()).map_err(|e| format!("cache {i}: {e}"))?;
-                } else if !kv_f32 && before.is_nan() {
-                    assert!(made.is_nan(), "cache {i} was written");
-                } else {
-                    assert_eq!(made.to_bits(), before.to_bits(), "cache {i} was written");
+        // The new entries within their rounding, and the old ones as they were.
+        let length = row_words(kv, head_dim);
+        for (made, new, before, cache) in [(made_k, &turned.k, before_k, &mut k), (made_v, &turned.v, before_v, &mut v)] {
+            for (i, (made, before)) in made.chunks_exact(length).zip(before.chunks_exact(length)).enumerate() {
+                if i % context != position {
+                    assert_eq!(made, before, "row {i} was written");
+                    continue;
                 }
+                let new = &new[i / context * head_dim..][..head_dim];
+                let (made, bounds) = (from_words(kv, made, head_dim), bounds(kv, new, 4e-6));
+                close(&made, new, |i| bounds[i]).map_err(|e| format!("row {i}: {e}"))?;
+                cache[i * head_dim..][..head_dim].copy_from_slice(&made);
             }
         }
-        // A key off by its rounding to a half moves a score by as much, and a value its part of the sum.
-        let bound = 2e-5 + 4.0 * step;
+        // The token sees its own entry as later ones will.
+        let shape = Attention { heads, kv_heads, head_dim, context, chunk, scale };
+        let expected = reference::attention(&shape, &turned.q, &k, &v, position);
+        let bound = 2e-5;
         if bytes {
             let (values, _) = from_bytes(&out[..expected.len() / 32 * BLOCK_WORDS])?;
             let steps = half_steps(&expected);
@@ -117,28 +111,13 @@ impl Case {
     }
 
     fn check(self) {
-        for kv_f32 in [true, false] {
+        for kv in types(self.head_dim) {
             for bytes in [false, true].into_iter().filter(|bytes| !bytes || can_make_bytes(self.head_dim)) {
-                let case = Self { kv_f32, bytes, ..self };
+                let case = Self { kv, bytes, ..self };
                 case.compare(self.position).unwrap_or_else(|e| panic!("{case:?}: {e}"));
             }
         }
     }
-}
-
-fn on_gpu(cache: &[f32], kv_f32: bool) -> Slice {
-    if kv_f32 {
-        return floats(cache);
-    }
-    let pair = |x: &[f32]| u32::from(f16::from_f32(x[0]).to_bits()) | u32::from(f16::from_f32(x[1]).to_bits()) << 16;
-    words(&cache.chunks_exact(2).map(pair).collect::<Vec<_>>())
-}
-
-fn from_gpu(words: &[u32], kv_f32: bool) -> Vec<f32> {
-    if kv_f32 {
-        return as_floats(words);
-    }
-    words.iter().flat_map(|w| [*w as u16, (w >> 16) as u16]).map(|h| f16::from_bits(h).to_f32()).collect()
 }
 
 #[test]

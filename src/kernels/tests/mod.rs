@@ -3,6 +3,7 @@
 
 mod attention;
 mod blocks;
+mod cache;
 mod chromium;
 mod embed;
 mod fused;

@@ -1,11 +1,10 @@
-//! `prompt_attention`, over caches of halves and of floats.
-
-use half::f16;
+//! `prompt_attention`, over caches of every type.
 
 use super::blocks::{BLOCK_WORDS, from_bytes, half_steps};
+use super::cache::{on_gpu, stored, types};
 use super::harness::{POISON, Random, close, floats, poisoned, rows, run, words};
-use crate::gpu::{Recorder, Slice};
-use crate::kernels::{AttentionShape, AttentionSlices, can_make_bytes, prompt_attention};
+use crate::gpu::Recorder;
+use crate::kernels::{AttentionShape, AttentionSlices, KvType, can_make_bytes, prompt_attention};
 use crate::reference::{self, Attention};
 
 #[derive(Clone, Copy, Debug)]
@@ -16,31 +15,27 @@ struct Case {
     position: usize,
     tokens: usize,
     chunk: usize,
-    kv_f32: bool,
+    kv: KvType,
     bytes: bool,
     /// Magnitude of the queries: at 1000 the softmax has one key.
     sharpness: f32,
 }
 
 const CASE: Case =
-    Case { heads: 4, kv_heads: 2, head_dim: 16, position: 0, tokens: 1, chunk: 0, kv_f32: true, bytes: false, sharpness: 1.0 };
+    Case { heads: 4, kv_heads: 2, head_dim: 32, position: 0, tokens: 1, chunk: 0, kv: KvType::F32, bytes: false, sharpness: 1.0 };
 
 impl Case {
     /// The kernel against the twin, which may be told of another chunk.
     fn compare(self, twin_chunk: usize) -> Result<(), String> {
-        let Self { heads, kv_heads, head_dim, position, tokens, chunk, kv_f32, bytes, sharpness } = self;
+        let Self { heads, kv_heads, head_dim, position, tokens, chunk, kv, bytes, sharpness } = self;
         let mut random = Random((heads * 1000 + position) as u64);
         // More positions than are filled: what lies behind is poison, and must not be read.
         let (context, filled) = (position + tokens + 5, position + tokens);
         let mut cache = || -> Vec<f32> {
-            let values = random.floats(kv_heads * context * head_dim, 1.0).into_iter().enumerate();
-            values
-                .map(|(i, x)| match i / head_dim % context < filled {
-                    false => f32::from_bits(POISON),
-                    true if kv_f32 => x,
-                    true => f16::from_f32(x).to_f32(),
-                })
-                .collect()
+            let values = random.floats(kv_heads * context * head_dim, 1.0);
+            let rows = values.chunks_exact(head_dim).enumerate();
+            let poison = || vec![f32::from_bits(POISON); head_dim];
+            rows.flat_map(|(i, row)| if i % context < filled { stored(kv, row) } else { poison() }).collect()
         };
         let (k, v) = (cache(), cache());
         let q = random.floats(tokens * heads * head_dim, sharpness);
@@ -52,9 +47,8 @@ impl Case {
         let out = poisoned(tokens * out_stride);
         let mut recorder = Recorder::default();
         let shape = AttentionShape { heads, kv_heads, head_dim, context, chunk, scale };
-        let (k_cache, v_cache) = (&stored(&k, kv_f32), &stored(&v, kv_f32));
-        let slices =
-            AttentionSlices { k_cache, v_cache, step: &words(&[position as u32]), out: &out, spans: &out, bytes, kv_f32 };
+        let (k_cache, v_cache) = (&on_gpu(kv, &k, head_dim), &on_gpu(kv, &v, head_dim));
+        let slices = AttentionSlices { k_cache, v_cache, step: &words(&[position as u32]), out: &out, spans: &out, bytes, kv };
         prompt_attention(&mut recorder, &shape, &floats(&q), &slices, tokens);
         let [out] = run(recorder, [&out]);
         // Scores of magnitude s have an error of about s * 2^-22, and the softmax turns it into a relative one.
@@ -68,21 +62,13 @@ impl Case {
     }
 
     fn check(self) {
-        for kv_f32 in [true, false] {
+        for kv in types(self.head_dim) {
             for bytes in [false, true].into_iter().filter(|bytes| !bytes || can_make_bytes(self.head_dim)) {
-                let case = Self { kv_f32, bytes, ..self };
+                let case = Self { kv, bytes, ..self };
                 case.compare(self.chunk).unwrap_or_else(|e| panic!("{case:?}: {e}"));
             }
         }
     }
-}
-
-fn stored(cache: &[f32], kv_f32: bool) -> Slice {
-    if kv_f32 {
-        return floats(cache);
-    }
-    let pair = |x: &[f32]| u32::from(f16::from_f32(x[0]).to_bits()) | u32::from(f16::from_f32(x[1]).to_bits()) << 16;
-    words(&cache.chunks_exact(2).map(pair).collect::<Vec<_>>())
 }
 
 #[test]

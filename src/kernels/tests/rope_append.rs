@@ -1,10 +1,9 @@
 //! `rope_append`.
 
-use half::f16;
-
+use super::cache::{bounds, from_words, row_words, types};
 use super::harness::{POISON, Random, as_floats, close, floats, poisoned, run, words};
 use crate::gpu::Recorder;
-use crate::kernels::{FINE_POSITIONS, RopeShape, RopeSlices, Rotate, rope_append};
+use crate::kernels::{FINE_POSITIONS, KvType, RopeShape, RopeSlices, Rotate, rope_append};
 use crate::reference::{self, Order, Rope};
 
 #[derive(Clone, Copy, Debug)]
@@ -17,19 +16,19 @@ struct Case {
     temperature: Option<(f32, f32)>,
     position: usize,
     tokens: usize,
-    kv_f32: bool,
+    kv: KvType,
 }
 
 const CASE: Case = Case {
     heads: 3,
     kv_heads: 1,
-    head_dim: 16,
+    head_dim: 32,
     rotate: Rotate::Adjacent,
     normalize: None,
     temperature: None,
     position: 0,
     tokens: 1,
-    kv_f32: true,
+    kv: KvType::F32,
 };
 
 /// Llama's frequencies, theta 500000.
@@ -62,7 +61,7 @@ impl Case {
     }
 
     fn compare(&self, twin: &Rope) -> Result<(), String> {
-        let Self { heads, kv_heads, head_dim, position, tokens, kv_f32, .. } = *self;
+        let Self { heads, kv_heads, head_dim, position, tokens, kv, .. } = *self;
         let columns = (heads + 2 * kv_heads) * head_dim;
         let stride = columns + 16;
         let qkv = Random(position as u64 + 1).floats(tokens * columns, 2.0);
@@ -71,8 +70,7 @@ impl Case {
         let table = table(context, &frequencies(head_dim));
 
         // The bindings begin at the first position of this call, to keep a long context's caches small.
-        let words_per_pair = if kv_f32 { 2 } else { 1 };
-        let cache = || poisoned(kv_heads * context * head_dim / 2 * words_per_pair);
+        let cache = || poisoned(kv_heads * context * row_words(kv, head_dim));
         let (q, k_cache, v_cache) = (poisoned(tokens * heads * head_dim), cache(), cache());
         let shape = RopeShape {
             heads,
@@ -91,7 +89,7 @@ impl Case {
             q: &q,
             k_cache: &k_cache,
             v_cache: &v_cache,
-            kv_f32,
+            kv,
         };
         let mut recorder = Recorder::default();
         rope_append(&mut recorder, &shape, &slices, tokens);
@@ -101,10 +99,10 @@ impl Case {
         // An angle's error is two roundings of numbers below 1; a pair's length is below 3, and a normalised one's too.
         let factor = 4.0 * self.temperature.map_or(1.0, |(_, t)| 1.0 + 12.0 * t);
         close(&as_floats(&q), &expected.q, |_| 1e-6 * factor).map_err(|e| format!("q: {e}"))?;
-        let bound = |x: f32| if kv_f32 { 4e-6 } else { 4e-6 + x.abs() / 2048.0 };
         for (name, cache, expected) in [("k", k, expected.k), ("v", v, expected.v)] {
             let cache = self.appended(&cache, context)?;
-            close(&cache, &expected, |i| bound(expected[i])).map_err(|e| format!("{name}: {e}"))?;
+            let bounds: Vec<f32> = expected.chunks_exact(head_dim).flat_map(|row| bounds(kv, row, 4e-6)).collect();
+            close(&cache, &expected, |i| bounds[i]).map_err(|e| format!("{name}: {e}"))?;
         }
         Ok(())
     }
@@ -119,18 +117,15 @@ impl Case {
         }
         let entry = |(token, head): (usize, usize)| {
             let row = &cache[(head * context + self.position + token) * words..][..words];
-            match self.kv_f32 {
-                true => as_floats(row),
-                false => row.iter().flat_map(|w| [*w as u16, (w >> 16) as u16]).map(|h| f16::from_bits(h).to_f32()).collect(),
-            }
+            from_words(self.kv, row, self.head_dim)
         };
         let entries = (0..self.tokens).flat_map(|token| (0..self.kv_heads).map(move |head| (token, head)));
         Ok(entries.flat_map(entry).collect())
     }
 
     fn check(self) {
-        for kv_f32 in [true, false] {
-            let case = Self { kv_f32, ..self };
+        for kv in types(self.head_dim) {
+            let case = Self { kv, ..self };
             case.compare(&case.twin()).unwrap_or_else(|e| panic!("{case:?}: {e}"));
         }
     }
@@ -185,5 +180,5 @@ fn a_wrong_twin_is_noticed() {
     assert!(case.compare(&Rope { order: Order::None, ..twin.clone() }).is_err());
     assert!(case.compare(&Rope { normalize: None, ..twin.clone() }).is_err());
     assert!(case.compare(&Rope { temperature: Some((9.0, 0.1)), ..twin.clone() }).is_err());
-    assert!(case.compare(&Rope { frequencies: frequencies(32), ..twin }).is_err());
+    assert!(case.compare(&Rope { frequencies: frequencies(64), ..twin }).is_err());
 }

@@ -10,8 +10,8 @@ use naga::{AddressSpace, Module, ScalarKind, TypeInner};
 
 use crate::gpu::Shader;
 use crate::kernels::{
-    Matmul, Matvec, add_bias, argmax, attention, combine, copy_memory, embed, gated, is_quantized, matmul, merge_attention,
-    moe_group, multiply_add, prompt_attention, residual, rms_norm, rope_append, router, swiglu,
+    KvType, Matmul, Matvec, add_bias, argmax, attention, combine, copy_memory, embed, gated, is_quantized, matmul,
+    merge_attention, moe_group, multiply_add, prompt_attention, residual, rms_norm, rope_append, router, swiglu,
 };
 use crate::weights::DType;
 
@@ -34,8 +34,8 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     let either = [false, true];
     add(add_bias::PARAMS, vec![add_bias::shader()]);
     add(argmax::PARAMS, vec![argmax::shader()]);
-    for (f32, narrow) in either.into_iter().flat_map(|f32| either.map(|narrow| (f32, narrow))) {
-        add(attention::PARAMS, [1, 2, 3, 4].map(|heads| attention::shader(f32, narrow, heads)).into());
+    for (kv, narrow) in KvType::ALL.into_iter().flat_map(|kv| either.map(|narrow| (kv, narrow))) {
+        add(attention::PARAMS, [1, 2, 3, 4].map(|heads| attention::shader(kv, narrow, heads)).into());
     }
     add(combine::PARAMS, either.map(combine::shader).into());
     add(copy_memory::PARAMS, vec![copy_memory::shader()]);
@@ -54,10 +54,10 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     add(merge_attention::PARAMS, vec![merge_attention::shader()]);
     add(moe_group::PARAMS, vec![moe_group::shader()]);
     add(multiply_add::PARAMS, vec![multiply_add::shader()]);
-    let heads = |f32| [64, 128, 256].map(|head_dim| prompt_attention::shader(f32, head_dim));
-    add(prompt_attention::PARAMS, either.into_iter().flat_map(heads).collect());
+    let heads = |kv| [64, 128, 256].map(|head_dim| prompt_attention::shader(kv, head_dim));
+    add(prompt_attention::PARAMS, KvType::ALL.into_iter().flat_map(heads).collect());
     add(rms_norm::PARAMS, either.map(rms_norm::shader).into());
-    add(rope_append::PARAMS, either.map(rope_append::shader).into());
+    add(rope_append::PARAMS, KvType::ALL.map(rope_append::shader).into());
     add(router::PARAMS, std::iter::once(None).chain(DType::ALL.map(Some)).map(router::shader).collect());
     add(swiglu::PARAMS, either.into_iter().flat_map(|scaled| either.map(|bytes| swiglu::shader(scaled, bytes))).collect());
     all

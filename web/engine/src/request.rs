@@ -3,7 +3,7 @@
 use js_sys::Math;
 use moxel::chat_template::Message;
 use moxel::sampler::SamplingOptions;
-use moxel::{CancelToken, EngineOptions, Error, ExpertBudget, GenerateOptions, ModelFiles, Precision, Result};
+use moxel::{CancelToken, EngineOptions, Error, ExpertBudget, GenerateOptions, KvType, ModelFiles, Precision, Result};
 use serde::Deserialize;
 
 /// How a model is loaded.
@@ -13,6 +13,7 @@ pub struct LoadRequest {
     expert_budget: Option<String>,
     context: Option<usize>,
     precision: Option<String>,
+    kv: Option<String>,
 }
 
 impl LoadRequest {
@@ -30,6 +31,7 @@ impl LoadRequest {
             Some("exact") => Precision::Exact,
             Some(other) => return Err(Error::Request(format!("precision is {other:?}; there are \"fast\" and \"exact\""))),
         };
+        options.kv = self.kv.map(|kv| kv.parse::<KvType>()).transpose()?;
         Ok(options)
     }
 }

@@ -1,0 +1,74 @@
+//! What the KV cache holds.
+
+use serde::{Deserialize, Serialize};
+
+use crate::gpu::Shader;
+
+/// The form of keys and values in the cache, named as llama.cpp's `-ctk` and `-ctv` do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KvType {
+    /// Floats of 32 bits.
+    F32,
+    /// Floats of 16 bits.
+    F16,
+    /// Bytes in blocks of 32, each with its largest magnitude / 127 as an f32 scale (Q8_0 of ggml, whose scale is an f16). Heads
+    /// must be of a multiple of 32 dimensions.
+    Q8,
+}
+
+/// Elements of a block of bytes.
+const BLOCK: usize = 32;
+
+impl KvType {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8];
+
+    /// Its name in options: `f32`, `f16` or `q8`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Q8 => "q8",
+        }
+    }
+
+    /// Bytes of the key or the value of one head at one position.
+    #[must_use]
+    pub fn row_bytes(self, head_dim: usize) -> u64 {
+        let bytes = match self {
+            Self::F32 => 4 * head_dim,
+            Self::F16 => 2 * head_dim,
+            // Scales are read as vectors of four.
+            Self::Q8 => head_dim + 16 * head_dim.div_ceil(4 * BLOCK),
+        };
+        bytes as u64
+    }
+
+    /// Whether it can hold heads of so many dimensions.
+    #[must_use]
+    pub fn holds(self, head_dim: usize) -> bool {
+        self != Self::Q8 || head_dim.is_multiple_of(BLOCK)
+    }
+
+    /// The variant of a shader that reads or writes it.
+    pub(super) fn variant(self, shader: Shader) -> Shader {
+        shader.with_if(self == Self::F32, "kv_f32").with_if(self == Self::Q8, "kv_q8")
+    }
+}
+
+impl std::fmt::Display for KvType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for KvType {
+    type Err = crate::Error;
+
+    fn from_str(name: &str) -> crate::Result<Self> {
+        let found = Self::ALL.into_iter().find(|kv| kv.name() == name);
+        found.ok_or_else(|| crate::Error::Request(format!("the KV cache cannot be {name:?}; there are f32, f16 and q8")))
+    }
+}
