@@ -4,7 +4,7 @@
 // neighbouring rows read neighbouring memory. `quants` has VECS vec4 per block and row, `side` (scales, minima, high bits)
 // some words per block, pair of blocks or superblock of 8 blocks.
 
-import package::shared::half::half_value;
+import package::shared::half::half_pair;
 
 @group(0) @binding(1) var<storage, read> quants: array<vec4<u32>>; // [groups, blocks, VECS, 32]
 @if(quantized)
@@ -16,7 +16,8 @@ struct Block { a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, e: vec4<f
 // Where a row is: its group, its lane in the group, and how many blocks a row has.
 struct Row { group: u32, lane: u32, blocks: u32 }
 
-// 32 signed bytes q, packed in order; weight = scale * q + minimum, one scale for each half.
+// 32 signed bytes q, packed in order; weight = scale * q + minimum, one scale for each half. With `in_place` four bits
+// stay where they are in their byte: hi is 16 q, unsigned.
 @if(quantized)
 struct Quants { lo: vec4<u32>, hi: vec4<u32>, scale: vec2<f32>, minimum: f32 }
 
@@ -30,26 +31,32 @@ fn nibbles(row: Row, block: u32) -> vec4<u32> {
     return quants[(row.group * row.blocks + block) * 32u + row.lane];
 }
 
+@if((q4_0 || q4_1 || q4_k) && in_place)
+fn four_bits(q: vec4<u32>, scale: f32, minimum: f32) -> Quants {
+    return Quants(q & vec4(0x0f0f0f0fu), q & vec4(0xf0f0f0f0u), vec2(scale), minimum);
+}
+@if((q4_0 || q4_1 || q4_k) && !in_place)
+fn four_bits(q: vec4<u32>, scale: f32, minimum: f32) -> Quants {
+    return Quants(q & vec4(0x0f0f0f0fu), (q >> vec4(4u)) & vec4(0x0f0f0f0fu), vec2(scale), minimum);
+}
+
 // One of the two halves in a word that a pair of blocks shares.
 @if(q4_0 || q5_0 || q8_0)
 fn pair_scale(row: Row, block: u32, words: u32, word: u32) -> f32 {
-    let pair = side_word(row, (row.blocks + 1u) / 2u, block / 2u, words, word);
-    return half_value((pair >> ((block & 1u) * 16u)) & 0xffffu);
+    let pair = half_pair(side_word(row, (row.blocks + 1u) / 2u, block / 2u, words, word));
+    return select(pair.x, pair.y, (block & 1u) != 0u);
 }
 
 @if(q4_0)
 fn load_quants(row: Row, block: u32) -> Quants {
-    let q = nibbles(row, block);
     let scale = pair_scale(row, block, 1u, 0u);
-    return Quants(q & vec4(0x0f0f0f0fu), (q >> vec4(4u)) & vec4(0x0f0f0f0fu), vec2(scale), -8.0 * scale);
+    return four_bits(nibbles(row, block), scale, -8.0 * scale);
 }
 
 @if(q4_1)
 fn load_quants(row: Row, block: u32) -> Quants {
-    let q = nibbles(row, block);
-    let pair = side_word(row, row.blocks, block, 1u, 0u);
-    let scale = half_value(pair & 0xffffu);
-    return Quants(q & vec4(0x0f0f0f0fu), (q >> vec4(4u)) & vec4(0x0f0f0f0fu), vec2(scale), half_value(pair >> 16u));
+    let pair = half_pair(side_word(row, row.blocks, block, 1u, 0u));
+    return four_bits(nibbles(row, block), pair.x, pair.y);
 }
 
 // Bit 8 i + j of `high` is the fifth bit of element 4 j + i.
@@ -73,9 +80,8 @@ fn load_quants(row: Row, block: u32) -> Quants {
 fn load_quants(row: Row, block: u32) -> Quants {
     let q = nibbles(row, block);
     let high = fifth_bits(side_word(row, row.blocks, block, 2u, 0u));
-    let pair = side_word(row, row.blocks, block, 2u, 1u);
-    let scale = half_value(pair & 0xffffu);
-    return Quants((q & vec4(0x0f0f0f0fu)) | high[0], ((q >> vec4(4u)) & vec4(0x0f0f0f0fu)) | high[1], vec2(scale), half_value(pair >> 16u));
+    let pair = half_pair(side_word(row, row.blocks, block, 2u, 1u));
+    return Quants((q & vec4(0x0f0f0f0fu)) | high[0], ((q >> vec4(4u)) & vec4(0x0f0f0f0fu)) | high[1], vec2(pair.x), pair.y);
 }
 
 @if(q8_0)
@@ -89,7 +95,7 @@ fn load_quants(row: Row, block: u32) -> Quants {
 fn superblock_scale(row: Row, block: u32, words: u32) -> vec2<f32> {
     let units = row.blocks / 8u;
     let unit = block / 8u;
-    let d = side_word(row, units, unit, words, 0u);
+    let d = half_pair(side_word(row, units, unit, words, 0u));
     let s0 = side_word(row, units, unit, words, 1u);
     let s1 = side_word(row, units, unit, words, 2u);
     let s2 = side_word(row, units, unit, words, 3u);
@@ -97,14 +103,13 @@ fn superblock_scale(row: Row, block: u32, words: u32) -> vec2<f32> {
     let upper = (block & 4u) != 0u;
     let scale = select((s0 >> shift) & 63u, ((s2 >> shift) & 15u) | (((s0 >> shift) & 0xc0u) >> 2u), upper);
     let minimum = select((s1 >> shift) & 63u, ((s2 >> (shift + 4u)) & 15u) | (((s1 >> shift) & 0xc0u) >> 2u), upper);
-    return vec2(half_value(d & 0xffffu) * f32(scale), -half_value(d >> 16u) * f32(minimum));
+    return vec2(d.x * f32(scale), -d.y * f32(minimum));
 }
 
 @if(q4_k)
 fn load_quants(row: Row, block: u32) -> Quants {
-    let q = nibbles(row, block);
     let scale = superblock_scale(row, block, 4u);
-    return Quants(q & vec4(0x0f0f0f0fu), (q >> vec4(4u)) & vec4(0x0f0f0f0fu), scale.xx, scale.y);
+    return four_bits(nibbles(row, block), scale.x, scale.y);
 }
 
 @if(q5_k)
@@ -128,7 +133,7 @@ fn load_quants(row: Row, block: u32) -> Quants {
     let lo = (vec4(h0, h0 >> 2u, h0 >> 4u, h0 >> 6u) & vec4(0x03030303u)) << vec4(4u);
     let hi = (vec4(h1, h1 >> 2u, h1 >> 4u, h1 >> 6u) & vec4(0x03030303u)) << vec4(4u);
     let scales = unpack4xI8(side_word(row, units, unit, 21u, 1u + within / 2u));
-    let d = half_value(side_word(row, units, unit, 21u, 0u));
+    let d = half_pair(side_word(row, units, unit, 21u, 0u)).x;
     let pair = select(scales.xy, scales.zw, (within & 1u) != 0u);
     return Quants(minus_32((q & vec4(0x0f0f0f0fu)) | lo), minus_32(((q >> vec4(4u)) & vec4(0x0f0f0f0fu)) | hi), d * vec2<f32>(pair), 0.0);
 }
@@ -152,7 +157,7 @@ fn load_block(row: Row, block: u32) -> Block {
 
 @if(f16)
 fn floats(a: u32, b: u32) -> vec4<f32> {
-    return vec4(half_value(a & 0xffffu), half_value(a >> 16u), half_value(b & 0xffffu), half_value(b >> 16u));
+    return vec4(half_pair(a), half_pair(b));
 }
 
 @if(bf16)

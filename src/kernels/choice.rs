@@ -16,7 +16,8 @@ pub(crate) enum Matvec {
     Rows,
     /// The same with bytes: activations quantised in blocks of 32.
     RowsBytes,
-    /// The same with four lanes, for drivers that compute with so many at a time.
+    /// The same with four lanes, and bytes multiplied in place as floats: for drivers that compute with so many at a time and
+    /// have no shifts for them.
     QuadsBytes,
     /// Several lanes share a row; f32 activations.
     Cooperative,
@@ -32,6 +33,8 @@ pub(crate) enum Matmul {
     Rows,
     /// The same with bytes.
     RowsBytes,
+    /// The same with four lanes, and bytes multiplied in place as floats.
+    QuadsBytes,
     /// Tiles of weights and activations in workgroup memory; f32 activations.
     Tiled,
 }
@@ -46,22 +49,23 @@ impl Matvec {
     /// The variant of a shader with this kernel's lanes, and with what they multiply.
     pub(super) fn variant(self, shader: Shader, dtype: DType, bytes: bool) -> Shader {
         let cooperative = matches!(self, Self::Cooperative | Self::CooperativeBytes);
-        let shader = shader.with_if(cooperative, "cooperative").with_if(bytes && self == Self::QuadsBytes, "quads");
-        for_product(shader, dtype, bytes, !cooperative)
+        let quads = bytes && self == Self::QuadsBytes;
+        in_quads(for_product(shader.with_if(cooperative, "cooperative"), dtype, bytes, !cooperative && !quads), quads)
     }
 }
 
 impl Matmul {
-    pub(crate) const ALL: [Self; 3] = [Self::Rows, Self::RowsBytes, Self::Tiled];
+    pub(crate) const ALL: [Self; 4] = [Self::Rows, Self::RowsBytes, Self::QuadsBytes, Self::Tiled];
 
     pub(crate) fn bytes(self) -> bool {
-        self == Self::RowsBytes
+        matches!(self, Self::RowsBytes | Self::QuadsBytes)
     }
 
     /// The variant of a shader with what this kernel multiplies.
     pub(super) fn shader(self, dtype: DType, bytes: bool) -> Shader {
         let source = if self == Self::Tiled { "matmul_tiled" } else { "matmul" };
-        for_product(Shader::new(source), dtype, bytes, true)
+        let quads = bytes && self == Self::QuadsBytes;
+        in_quads(for_product(Shader::new(source), dtype, bytes, !quads), quads)
     }
 
     /// Groups of rows that a workgroup computes.
@@ -73,6 +77,11 @@ impl Matmul {
     pub(crate) fn tile(self) -> usize {
         if self == Self::Tiled { 32 } else { 4 }
     }
+}
+
+/// Four lanes, and bytes multiplied in place as floats, if `quads`.
+fn in_quads(shader: Shader, quads: bool) -> Shader {
+    shader.with_if(quads, "quads").with_if(quads, "in_place")
 }
 
 /// Which kernels compute matrix products: what measuring them on an adapter comes to.
@@ -105,6 +114,7 @@ impl fmt::Display for Matmul {
         f.write_str(match self {
             Self::Rows => "rows, f32",
             Self::RowsBytes => "rows, bytes",
+            Self::QuadsBytes => "rows of four lanes, bytes",
             Self::Tiled => "tiled, f32",
         })
     }
@@ -145,7 +155,7 @@ mod tests {
             let text = serde_json::to_string(&choice).unwrap();
             assert_eq!(serde_json::from_str::<KernelChoice>(&text).unwrap(), choice, "{text}");
         }
-        assert_eq!(KernelChoice::all().count(), 5 * 3 * 2);
+        assert_eq!(KernelChoice::all().count(), 5 * 4 * 2);
         for wrong in
             [r#"{}"#, r#"{"matvec":"fast","matmul":"rows","fused":true}"#, r#"{"matvec":"rows","matmul":"rows","fused":1}"#]
         {

@@ -36,7 +36,7 @@ const BYTES_GAIN: f64 = 1.2;
 /// How much faster separate kernels must be to be chosen over fused ones. Both round differently, so that a device which is nearly
 /// indifferent should choose alike each time.
 const SEPARATE_GAIN: f64 = 1.1;
-/// How much faster rows in four lanes must be than in eight. The drivers that gain from them gain a quarter; elsewhere a
+/// How much faster rows in four lanes must be than in eight. The drivers that gain from them need half the time; elsewhere a
 /// measurement beside other work may see what is not there.
 const QUADS_GAIN: f64 = 1.1;
 
@@ -101,6 +101,7 @@ impl Work {
             Self::Gate if choice.fused => 1.0,
             Self::Gate => SEPARATE_GAIN,
             Self::One if choice.matvec == Matvec::QuadsBytes => BYTES_GAIN * QUADS_GAIN,
+            Self::Many if choice.matmul == Matmul::QuadsBytes => BYTES_GAIN * QUADS_GAIN,
             _ if self.multiplies_bytes(choice) => BYTES_GAIN,
             _ => 1.0,
         }

@@ -33,7 +33,7 @@ fn right_kernels_of_every_format_pass() {
         for candidate in &report.candidates {
             assert_eq!(candidate.dropped, None, "{dtype}: {candidate:?}");
         }
-        assert_eq!(report.candidates.len(), if is_quantized(dtype) { 10 } else { 6 });
+        assert_eq!(report.candidates.len(), if is_quantized(dtype) { 11 } else { 6 });
         assert_eq!(report.candidates.iter().filter(|c| c.chosen).count(), 3);
     }
 }
@@ -46,7 +46,10 @@ fn a_wrong_kernel_is_dropped() {
     check.bytes = Check::new(&gpu, subject, 2).unwrap().bytes;
     let bench = pollster::block_on(Bench::new(&gpu, subject)).unwrap();
     let (dropped, kernels) = dropped(&check, &bench).unwrap();
-    assert_eq!(dropped, ["rows, bytes", "rows of four lanes, bytes", "cooperative, bytes", "rows, bytes"]);
+    assert_eq!(
+        dropped,
+        ["rows, bytes", "rows of four lanes, bytes", "cooperative, bytes", "rows, bytes", "rows of four lanes, bytes"]
+    );
     assert!(!kernels.uses_bytes());
 }
 
