@@ -20,6 +20,6 @@ pub use caps::Caps;
 pub use device::{Gpu, GpuOptions};
 pub use pipelines::PipelineWork;
 pub(crate) use profile::TimedCall;
-pub(crate) use program::{Program, Stretch};
+pub(crate) use program::{Program, Stretch, Submission};
 pub(crate) use record::{Dispatch, Recorder, Recording};
 pub(crate) use shader::{Shader, fingerprint};

@@ -22,6 +22,10 @@ pub(crate) struct Program {
 #[derive(Clone, Copy)]
 pub(crate) struct Stretch<'a>(&'a [Step]);
 
+/// What was submitted together: somewhere to wait for.
+#[derive(Clone, Debug)]
+pub(crate) struct Submission(pub(super) wgpu::SubmissionIndex);
+
 pub(super) enum Step {
     Dispatch { pipeline: Arc<Pipeline>, bindings: wgpu::BindGroup, groups: [u32; 3], weight_bytes: u64 },
     Copy { from: Slice, to: Slice },
@@ -105,7 +109,7 @@ impl Gpu {
     }
 
     /// Submits stretches of programs one after the other: one encoder, one submit, as few passes as copies allow.
-    pub(crate) fn run(&self, stretches: &[Stretch<'_>]) -> Result<()> {
+    pub(crate) fn run(&self, stretches: &[Stretch<'_>]) -> Result<Submission> {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("moxel") });
         let mut steps = stretches.iter().flat_map(|stretch| stretch.0).peekable();
         while let Some(step) = steps.peek() {
@@ -123,8 +127,9 @@ impl Gpu {
                 pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
             }
         }
-        self.queue.submit([encoder.finish()]);
-        self.check()
+        let submission = Submission(self.queue.submit([encoder.finish()]));
+        self.check()?;
+        Ok(submission)
     }
 }
 

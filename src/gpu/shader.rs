@@ -45,6 +45,7 @@ sources![
     "rms_norm",
     "rope_append",
     "router",
+    "sample",
     "swiglu",
 ];
 

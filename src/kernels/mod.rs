@@ -21,6 +21,7 @@ mod residual;
 mod rms_norm;
 mod rope_append;
 mod router;
+mod sample;
 mod swiglu;
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,7 @@ pub(crate) use residual::{can_sum, residual};
 pub(crate) use rms_norm::rms_norm;
 pub(crate) use rope_append::{FINE_POSITIONS, RopeShape, RopeSlices, Rotate, rope_append};
 pub(crate) use router::{RouterInput, RouterScore, RouterShape, can_route, router};
+pub(crate) use sample::{DRAW_WORDS, Draw, MOST_RECENT, SampleSlices, sample};
 pub(crate) use swiglu::swiglu;
 
 /// Declares a kernel's uniform: four-byte fields in the order of the shader's `Params`.

@@ -19,6 +19,7 @@ mod residual;
 mod rms_norm;
 mod rope_append;
 mod router;
+mod sample;
 mod swiglu;
 
 pub(crate) use add_bias::add_bias;
@@ -36,4 +37,5 @@ pub(crate) use residual::residual;
 pub(crate) use rms_norm::rms_norm;
 pub(crate) use rope_append::{Order, Rope, rope_append};
 pub(crate) use router::{Score, router};
+pub(crate) use sample::{Sampling, sample};
 pub(crate) use swiglu::swiglu;

@@ -13,6 +13,7 @@ mod product;
 mod prompt_attention;
 mod rope_append;
 mod routing;
+mod sample;
 mod translation;
 mod variants;
 mod weights;

@@ -11,7 +11,7 @@ use naga::{AddressSpace, Module, ScalarKind, TypeInner};
 use crate::gpu::Shader;
 use crate::kernels::{
     KvType, Matmul, Matvec, add_bias, argmax, attention, combine, copy_memory, embed, gated, is_quantized, matmul,
-    merge_attention, moe_group, multiply_add, prompt_attention, residual, rms_norm, rope_append, router, swiglu,
+    merge_attention, moe_group, multiply_add, prompt_attention, residual, rms_norm, rope_append, router, sample, swiglu,
 };
 use crate::weights::DType;
 
@@ -59,6 +59,7 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     add(rms_norm::PARAMS, either.map(rms_norm::shader).into());
     add(rope_append::PARAMS, KvType::ALL.map(rope_append::shader).into());
     add(router::PARAMS, std::iter::once(None).chain(DType::ALL.map(Some)).map(router::shader).collect());
+    add(sample::PARAMS, vec![sample::shader()]);
     add(swiglu::PARAMS, either.into_iter().flat_map(|scaled| either.map(|bytes| swiglu::shader(scaled, bytes))).collect());
     all
 });
