@@ -16,8 +16,7 @@ use crate::kernels::{KernelChoice, KvType};
 use crate::kv_cache::KvCache;
 use crate::model_files::ModelFiles;
 use crate::models::{Loader, Model, ModelInfo};
-use crate::session::Session;
-
+use crate::session::{Pace, Session};
 use crate::tokenizer::Tokenizer;
 use crate::tuning::{self, Tuning};
 use crate::weights::{OnProgress, WeightSource};
@@ -144,6 +143,7 @@ pub(crate) struct Loaded {
     load_times: LoadTimes,
     pub(crate) experts: Experts,
     pub(crate) prefill_chunk: usize,
+    pub(crate) pace: Pace,
     pub(crate) files: Arc<ModelFiles>,
 }
 
@@ -229,6 +229,7 @@ impl Engine {
             load_times: LoadTimes { tuning, weights: begin.elapsed() - tuning },
             experts,
             prefill_chunk: options.prefill_chunk.clamp(1, MOST_CHUNK),
+            pace: Pace::default(),
             files: Arc::clone(files),
         };
         Ok(Self { loaded: Arc::new(loaded) })

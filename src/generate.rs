@@ -7,11 +7,11 @@ use async_channel::{Receiver, Sender};
 use futures_core::Stream;
 use futures_lite::{StreamExt, future, stream};
 
+use crate::Result;
 use crate::engine::Engine;
 use crate::sampler::{Sampler, SamplingOptions};
-use crate::session::{Counters, Session};
+use crate::session::{Continuation, Counters, Session};
 use crate::tokenizer::{DecodeStream, StopStrings};
-use crate::{Error, Result};
 
 /// How a text is generated. The default is greedy, as long as the context allows.
 #[derive(Clone, Debug, Default)]
@@ -91,18 +91,12 @@ pub enum FinishReason {
 /// It may be dropped at any time. The session then holds the prompt and the generated tokens but the last one, whose turn
 /// to be computed would have been next.
 pub struct Generation<'a> {
-    session: &'a mut Session,
-    /// What the model has not seen yet: the prompt, later the last token.
-    input: Vec<u32>,
-    sampler: Sampler,
+    ids: Continuation<'a>,
     decoder: DecodeStream,
     stops: StopStrings,
     end_ids: Vec<u32>,
-    left: usize,
     cancel: CancelToken,
     finished: Option<FinishReason>,
-    /// A token was begun and not finished: it failed, or whoever waited for it left.
-    broken: bool,
     /// Tokens that the prompt had to compute.
     prompt_tokens: usize,
     /// What was held back when it was cancelled.
@@ -135,25 +129,18 @@ impl Session {
 
 impl<'a> Generation<'a> {
     fn new(session: &'a mut Session, prompt: &[u32], options: GenerateOptions, decoder: DecodeStream) -> Result<Self> {
-        session.check(prompt)?;
-        if prompt.is_empty() {
-            return Err(Error::Request("the prompt is empty; there must be at least one token to continue from".into()));
-        }
         let left = options.max_tokens.unwrap_or(usize::MAX);
+        let end_ids = session.engine().files.tokenizer()?.end_ids().to_vec();
         Ok(Self {
-            sampler: Sampler::new(options.sampling)?,
+            ids: session.continuation(prompt, Sampler::new(options.sampling)?, left)?,
             stops: StopStrings::new(options.stop)?,
-            end_ids: session.engine().files.tokenizer()?.end_ids().to_vec(),
-            input: prompt.to_vec(),
+            end_ids,
             decoder,
-            left,
             cancel: options.cancel,
             finished: (left == 0).then_some(FinishReason::Length),
-            broken: false,
             prompt_tokens: prompt.len(),
             rest: String::new(),
             transcript: None,
-            session,
         })
     }
 
@@ -210,13 +197,7 @@ impl<'a> Generation<'a> {
     /// # Errors
     /// The engine holds another model or a smaller context, or its GPU has no room for a session. The generation is as it was.
     pub async fn resume_on(&mut self, engine: &Engine) -> Result<()> {
-        let tokens = [self.session.tokens(), &self.input].concat();
-        let session = self.session.moved_to(engine).await?;
-        session.check(&tokens)?;
-        *self.session = session;
-        self.input = tokens;
-        self.broken = false;
-        Ok(())
+        self.ids.resume_on(engine).await
     }
 
     /// Why it ended, once it has.
@@ -234,23 +215,11 @@ impl<'a> Generation<'a> {
     /// The work that the session has done so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.session.counters()
+        self.ids.session().counters()
     }
 
     async fn advance(&mut self) -> Result<Option<Token>> {
-        if std::mem::replace(&mut self.broken, true) {
-            return Ok(None);
-        }
-        let chunk = self.session.prefill_chunk();
-        while self.input.len() > chunk {
-            self.session.prefill(&self.input[..chunk]).await?;
-            // A device that is lost now must not find these tokens here as well as in the session.
-            self.input.drain(..chunk);
-        }
-        let id = self.session.next(&self.input, &mut self.sampler).await?;
-        self.input = vec![id];
-        self.left -= 1;
-        self.broken = false;
+        let Some(id) = self.ids.next_id().await? else { return Ok(None) };
         Ok(Some(Token { id, text: self.accept(id) }))
     }
 
@@ -261,7 +230,7 @@ impl<'a> Generation<'a> {
         let (mut text, stopped) = self.stops.push(&piece.unwrap_or_default());
         if ended || stopped {
             self.finished = Some(FinishReason::Stop);
-        } else if self.left == 0 || self.session.check(&self.input).is_err() {
+        } else if self.ids.is_over() {
             self.finished = Some(FinishReason::Length);
         }
         if self.finished.is_some() {

@@ -133,7 +133,7 @@ pub use models::{ModelInfo, expert_plan};
 #[cfg(any(unix, windows))]
 pub use pack::{PackOptions, PackProgress, PackSummary, PackWeights, pack};
 pub use roofline::Roofline;
-pub use session::{Counters, KernelTime, Logits, Routing, Session};
+pub use session::{Continuation, Counters, KernelTime, Logits, Routing, Session};
 pub use tuning::{Candidate, Tuning, TuningKey, TuningReport, product_rate, tune};
 
 /// The README's program compiles.

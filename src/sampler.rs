@@ -2,7 +2,8 @@
 //!
 //! The steps and their order are those of llama.cpp's default chain: repetition penalty, top-k, top-p, min-p,
 //! temperature, draw. Everything is computed in a fixed order with the library's own generator, so that the same seed
-//! gives the same text on every platform.
+//! gives the same text on every platform. A session makes the same choice on the GPU, by the same random numbers, with the weights of
+//! tokens in f32 (`shaders/sample.wgsl`).
 
 use crate::error::{Error, Result};
 
@@ -82,8 +83,30 @@ impl Sampler {
         self.options.temperature == 0.0 && !self.penalises()
     }
 
+    /// What it was made with.
+    pub(crate) fn options(&self) -> &SamplingOptions {
+        &self.options
+    }
+
+    /// How many of the latest tokens are penalised.
+    pub(crate) fn penalised(&self) -> usize {
+        if self.options.repeat_penalty == 1.0 { 0 } else { self.options.repeat_last_n }
+    }
+
+    /// The random number of the next draw but `ahead`, for whoever draws elsewhere and says so to [`Self::drawn`].
+    pub(crate) fn random(&self, ahead: u64) -> f64 {
+        self.random.after(ahead).unit()
+    }
+
+    /// A token was chosen elsewhere, by the random number of the next draw.
+    pub(crate) fn drawn(&mut self) {
+        if self.options.temperature > 0.0 {
+            self.random.next();
+        }
+    }
+
     fn penalises(&self) -> bool {
-        self.options.repeat_penalty != 1.0 && self.options.repeat_last_n > 0
+        self.penalised() > 0
     }
 
     /// Chooses a token. `logits` has one entry per token id and is changed by the penalty; `history` is every token so
@@ -128,7 +151,7 @@ impl Sampler {
         let possible = logits.iter().zip(0..).filter(|&(&logit, _)| logit > f32::NEG_INFINITY);
         self.candidates.clear();
         self.candidates.extend(possible.map(|(&logit, id)| Candidate { id, logit }));
-        if options.top_k > 0 && options.top_k < self.candidates.len() {
+        if options.top_k > 0 {
             take_likeliest(&mut self.candidates, options.top_k);
             self.candidates.truncate(options.top_k);
         }
@@ -228,13 +251,21 @@ struct Random {
     state: u64,
 }
 
+/// What SplitMix64 adds to its state for each number.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
 impl Random {
     fn new(seed: u64) -> Self {
         Self { state: seed }
     }
 
+    /// Where it stands after so many more numbers.
+    fn after(&self, numbers: u64) -> Self {
+        Self { state: self.state.wrapping_add(numbers.wrapping_mul(STEP)) }
+    }
+
     fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.state = self.state.wrapping_add(STEP);
         let mut bits = self.state;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -50,6 +50,11 @@ impl<'a> Stretch<'a> {
     pub(super) fn steps(self) -> &'a [Step] {
         self.0
     }
+
+    /// The same in at most so many pieces, equally long but for the last.
+    pub(crate) fn pieces(self, count: usize) -> impl Iterator<Item = Self> {
+        self.0.chunks(self.0.len().div_ceil(count.max(1)).max(1)).map(Stretch)
+    }
 }
 
 impl Stretch<'_> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::Result;
 use crate::dims::Dims;
 use crate::gpu::{Gpu, Slice};
-use crate::kernels::{Matmul, activation_words, max_tiles, span_words};
+use crate::kernels::{DRAW_WORDS, Matmul, activation_words, max_tiles, span_words};
 
 /// Alignment of a binding within a buffer, in words: WebGPU's guaranteed `minStorageBufferOffsetAlignment`.
 const BINDING_WORDS: usize = 64;
@@ -32,7 +32,11 @@ pub(crate) struct Scratch {
     pub(crate) inner: Slice,
     /// [head rows, vocab].
     pub(crate) logits: Slice,
-    /// [2]: token id and bits of its logit.
+    /// The draw and its options, as `sample` reads them.
+    pub(crate) draw: Slice,
+    /// [vocab, 2]: where `sample` sorts.
+    pub(crate) candidates: Slice,
+    /// [2]: token id and bits of the highest logit.
     pub(crate) sampled: Slice,
     pub(crate) moe: Option<MoeScratch>,
 }
@@ -132,6 +136,8 @@ impl Scratch {
             gate_up: words("gate_up", 2 * (tokens * dims.inner).max(expert_rows * dims.expert_inner))?,
             inner: words("inner", inner)?,
             logits: words("logits", head_rows * dims.vocab)?,
+            draw: words("draw", DRAW_WORDS)?,
+            candidates: words("candidates", 2 * dims.vocab)?,
             sampled: words("sampled", 2)?,
             moe: moe.transpose()?,
         })

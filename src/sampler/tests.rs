@@ -141,7 +141,9 @@ fn the_generator_is_split_mix_64() {
     // The first numbers for this seed, as published with the reference implementation.
     let mut random = Random::new(1_234_567);
     let expected = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
+    let begin = random.clone();
     assert_eq!(expected, [random.next(), random.next(), random.next()]);
+    assert_eq!([0, 1, 2].map(|before| begin.after(before).next()), expected);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! A session: one timeline of tokens with its KV cache, and the only loops that drive the GPU.
 
 mod ahead;
+mod continuation;
+mod pace;
 mod profile;
 mod programs;
 mod run;
@@ -10,11 +12,14 @@ use std::sync::Arc;
 
 use crate::engine::{Engine, Loaded};
 use crate::gpu::{Buffer, Gpu};
+use crate::kernels::{Draw, MOST_RECENT};
 use crate::kv_cache::KvCache;
 use crate::layers::{RoutingLayout, Scratch};
 use crate::sampler::Sampler;
 use crate::{Error, Result};
 
+pub use continuation::Continuation;
+pub(crate) use pace::Pace;
 pub use profile::KernelTime;
 use programs::{ProgramCache, Tail};
 
@@ -26,10 +31,11 @@ pub struct Session {
     engine: Arc<Loaded>,
     scratch: Scratch,
     kv: KvCache,
-    /// Where results are copied for reading back: the routing of all layers, then what was asked for.
-    staging: Buffer,
+    /// Where results are copied for reading back: the routing of all layers, then what was asked for. The second is for one token:
+    /// while one of them is read, the other one may be written.
+    staging: [Buffer; 2],
     /// A read-back was begun and dropped before it was answered.
-    unread: bool,
+    unread: [bool; 2],
     programs: ProgramCache,
     tokens: Vec<u32>,
     counters: Counters,
@@ -74,10 +80,10 @@ impl Session {
         let kv = KvCache::new(gpu, dims, engine.context, engine.kv)?;
         let rows = LOGIT_ROWS.min(engine.prefill_chunk);
         let scratch = Scratch::new(gpu, dims, engine.choice.matmul, engine.prefill_chunk, rows, engine.context)?;
-        let routing = RoutingLayout::new(dims, engine.prefill_chunk).words();
-        let staging = gpu.staging(4 * (routing + rows * dims.vocab) as u64)?;
+        let staging = |tokens, result| gpu.staging(4 * (RoutingLayout::new(dims, tokens).words() + result) as u64);
+        let staging = [staging(engine.prefill_chunk, rows * dims.vocab)?, staging(1, 2)?];
         let programs = ProgramCache::default();
-        Ok(Self { scratch, kv, staging, unread: false, programs, tokens: Vec::new(), counters: Counters::default(), engine })
+        Ok(Self { scratch, kv, staging, unread: [false; 2], programs, tokens: Vec::new(), counters: Counters::default(), engine })
     }
 
     /// The tokens that the cache holds, in order.
@@ -96,11 +102,6 @@ impl Session {
     #[must_use]
     pub fn gpu(&self) -> &Arc<Gpu> {
         &self.engine.gpu
-    }
-
-    /// Tokens of a prompt that are computed together.
-    pub(crate) fn prefill_chunk(&self) -> usize {
-        self.engine.prefill_chunk
     }
 
     /// The loaded model.
@@ -138,6 +139,8 @@ impl Session {
     /// Appends tokens and returns the one that the sampler chooses to follow them. It is not appended: give it to the next
     /// call. A single token is one submission and one read-back, and some more where experts have to be loaded.
     ///
+    /// The choice is made on the GPU, unless the sampler penalises more than the latest 256 tokens.
+    ///
     /// # Errors
     /// As [`Session::prefill`], no token at all, or logits that are not numbers.
     pub async fn next(&mut self, tokens: &[u32], sampler: &mut Sampler) -> Result<u32> {
@@ -148,16 +151,36 @@ impl Session {
             return Err(Error::Request("there must be at least one token to continue from".into()));
         };
         self.prefill(&rest).await?;
-        if sampler.is_greedy() {
-            let report = self.run(last, Tail::Greedy).await?;
-            return match report.result() {
-                [id, logit] if f32::from_bits(*logit).is_finite() => Ok(*id),
-                _ => Err(Error::Gpu("the logits are not finite numbers; the model file may be damaged".into())),
-            };
+        let tail = tail_for(sampler);
+        if tail == Tail::Sampled {
+            self.tell_draw(sampler, 0, last.split_last().map_or(&[], |(_, before)| before));
         }
-        let report = self.run(last, Tail::Logits).await?;
+        let report = self.run(last, tail).await?;
+        if tail.chooses() {
+            let id = report.choice()?;
+            sampler.drawn();
+            return Ok(id);
+        }
         let mut logits: Vec<f32> = report.result().iter().map(|&word| f32::from_bits(word)).collect();
         sampler.sample(&mut logits, &self.tokens)
+    }
+
+    /// Tells the kernel the next draw but `ahead`. `before` are the tokens between the timeline and the last one of the pass, which the
+    /// kernel knows.
+    fn tell_draw(&self, sampler: &Sampler, ahead: u64, before: &[u32]) {
+        let options = sampler.options();
+        let recent = sampler.penalised();
+        let draw = Draw {
+            random: sampler.random(ahead) as f32,
+            temperature: options.temperature,
+            top_k: options.top_k,
+            top_p: options.top_p,
+            min_p: options.min_p,
+            penalty: if recent > 0 { options.repeat_penalty } else { 1.0 },
+        };
+        let before = before.iter().rev().chain(self.tokens.iter().rev());
+        let latest: Vec<u32> = before.take(recent.saturating_sub(1)).copied().collect();
+        self.engine.gpu.write_slice(&self.scratch.draw, 0, bytemuck::cast_slice(&draw.words(&latest)));
     }
 
     /// Appends tokens and returns the logits after each of them, and what every MoE layer chose.
@@ -207,6 +230,15 @@ impl Session {
             Some(id) => Err(Error::Request(format!("token id {id} is outside the vocabulary of {vocab}"))),
             None => Ok(()),
         }
+    }
+}
+
+/// What chooses by this sampler.
+fn tail_for(sampler: &Sampler) -> Tail {
+    match sampler {
+        _ if sampler.is_greedy() => Tail::Greedy,
+        _ if sampler.penalised() <= MOST_RECENT => Tail::Sampled,
+        _ => Tail::Logits,
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Session;
 use crate::Result;
 use crate::gpu::{Program, Recorder, Slice};
-use crate::kernels::argmax;
+use crate::kernels::{SampleSlices, argmax, sample};
 use crate::layers::{Pass, RoutingLayout};
 
 /// What follows the layers in a program.
@@ -15,8 +15,17 @@ pub(super) enum Tail {
     Wait,
     /// The likeliest next token: its id and the bits of its logit.
     Greedy,
+    /// The next token by all options of a sampler, and the bits of the highest logit.
+    Sampled,
     /// The last token's logits.
     Logits,
+}
+
+impl Tail {
+    /// Whether the GPU chooses the next token.
+    pub(super) fn chooses(self) -> bool {
+        matches!(self, Self::Greedy | Self::Sampled)
+    }
 }
 
 /// How a program copes with experts that are not on the GPU.
@@ -39,6 +48,8 @@ pub(super) struct Programs {
     pub(super) work: Program,
     /// Copies of the routing and of the result, for reading back.
     pub(super) report: Program,
+    /// The same into the second staging buffer, of one token whose next is chosen on the GPU.
+    pub(super) aside: Option<Program>,
     pub(super) routing: RoutingLayout,
     /// Words of the result.
     pub(super) result: usize,
@@ -74,21 +85,37 @@ impl Session {
         if tail != Tail::Wait {
             engine.model.ends().record_head(&mut pass, h, tokens - 1, 1);
         }
-        if tail == Tail::Greedy {
-            argmax(&mut pass.r, &s.logits, &s.sampled, engine.dims.vocab);
+        let logits = s.logits.words(0, engine.dims.vocab);
+        match tail {
+            Tail::Wait | Tail::Logits => {}
+            Tail::Greedy => argmax(&mut pass.r, &logits, &s.sampled, engine.dims.vocab),
+            Tail::Sampled => {
+                let (step, draw, candidates, result) = (&s.step, &s.draw, &s.candidates, &s.sampled);
+                let slices = SampleSlices { logits: &logits, step, draw, candidates, result };
+                sample(&mut pass.r, &slices, engine.dims.vocab, tokens);
+            }
+        }
+        let feeds = tail.chooses() && mode == Mode::Resident;
+        if feeds {
+            // Where the next pass looks for its token.
+            pass.r.copy(s.sampled.words(0, 1), s.step.words(1, 1));
         }
         let work = engine.gpu.prepare(&pass.r.finish())?;
 
         let routing = RoutingLayout::new(&engine.dims, tokens);
         // Something has to be read back, or nobody learns when the work is done.
-        let result = if tail == Tail::Logits { s.logits.words(0, engine.dims.vocab) } else { s.sampled.words(0, 2) };
-        let mut report = Recorder::default();
-        if let Some(moe) = &s.moe {
-            report.copy(moe.routing.words(0, routing.words()), self.staged(0, routing.words()));
-        }
+        let result = if tail == Tail::Logits { logits } else { s.sampled.words(0, 2) };
         let words = result.size() as usize / 4;
-        report.copy(result, self.staged(routing.words(), words));
-        Ok(Programs { work, report: engine.gpu.prepare(&report.finish())?, routing, result: words })
+        let report = |staging| {
+            let mut r = Recorder::default();
+            if let Some(moe) = &s.moe {
+                r.copy(moe.routing.words(0, routing.words()), self.staged(staging, 0, routing.words()));
+            }
+            r.copy(result.clone(), self.staged(staging, routing.words(), words));
+            engine.gpu.prepare(&r.finish())
+        };
+        let aside = (feeds && tokens == 1).then(|| report(1)).transpose()?;
+        Ok(Programs { work, report: report(0)?, aside, routing, result: words })
     }
 
     /// Logits of `rows` tokens of the last pass, which had `tokens`, from `first` on: [rows, vocab].
@@ -96,10 +123,10 @@ impl Session {
         let words = rows * self.engine.dims.vocab;
         let mut pass = self.pass(Recorder::default(), tokens, Mode::Resident);
         self.engine.model.ends().record_head(&mut pass, None, first, rows);
-        pass.r.copy(self.scratch.logits.words(0, words), self.staged(0, words));
+        pass.r.copy(self.scratch.logits.words(0, words), self.staged(0, 0, words));
         let program = self.engine.gpu.prepare(&pass.r.finish())?;
         self.submit(&[program.whole()])?;
-        Ok(self.read(words).await?.into_iter().map(f32::from_bits).collect())
+        Ok(self.read(0, words, None).await?.into_iter().map(f32::from_bits).collect())
     }
 
     fn pass(&self, r: Recorder, tokens: usize, mode: Mode) -> Pass<'_> {
@@ -108,7 +135,7 @@ impl Session {
         Pass { r, s: &self.scratch, kv: &self.kv, choice: engine.choice, table, in_turns: mode == Mode::Turns, tokens }
     }
 
-    fn staged(&self, first: usize, words: usize) -> Slice {
-        self.staging.whole().words(first, words)
+    fn staged(&self, staging: usize, first: usize, words: usize) -> Slice {
+        self.staging[staging].whole().words(first, words)
     }
 }

@@ -1,0 +1,59 @@
+//! How a prompt's work is submitted: in pieces that none of them keeps a GPU busy for long.
+//!
+//! Drivers and browsers take a device away whose submission does not end in time, two seconds on Windows, and nothing else is drawn
+//! meanwhile.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::gpu::Stretch;
+
+/// What a submission should take at most.
+const MOST: Duration = Duration::from_millis(250);
+
+/// How long a token of a prompt took the last time, in any session of an engine.
+#[derive(Default)]
+pub(crate) struct Pace {
+    /// Bits of the seconds, 0 as long as nothing is known.
+    seconds: AtomicU64,
+}
+
+impl Pace {
+    /// Several tokens took so long.
+    pub(super) fn took(&self, tokens: usize, time: Duration) {
+        let seconds = time.as_secs_f64() / tokens.max(1) as f64;
+        self.seconds.store(seconds.to_bits(), Ordering::Relaxed);
+    }
+
+    /// The work of so many tokens in the pieces that it is submitted in, as many as layers while nothing is known.
+    pub(super) fn pieces<'a>(&self, work: Stretch<'a>, tokens: usize, layers: usize) -> Vec<Stretch<'a>> {
+        work.pieces(self.count(tokens, layers)).collect()
+    }
+
+    fn count(&self, tokens: usize, layers: usize) -> usize {
+        let seconds = f64::from_bits(self.seconds.load(Ordering::Relaxed));
+        match tokens {
+            // A single one is short everywhere.
+            1 => 1,
+            _ if seconds == 0.0 => layers,
+            _ => (seconds * tokens as f64 / MOST.as_secs_f64()).ceil().max(1.0) as usize,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_take_a_quarter_of_a_second() {
+        let pace = Pace::default();
+        assert_eq!([pace.count(1, 30), pace.count(2, 30), pace.count(128, 30)], [1, 30, 30]);
+        pace.took(128, Duration::from_millis(1200));
+        assert_eq!([pace.count(1, 30), pace.count(2, 30), pace.count(128, 30), pace.count(512, 30)], [1, 1, 5, 20]);
+        pace.took(64, Duration::from_millis(5));
+        assert_eq!(pace.count(512, 30), 1);
+        pace.took(0, Duration::ZERO);
+        assert_eq!(pace.count(512, 30), 30);
+    }
+}
