@@ -14,8 +14,14 @@ const ENDS: u64 = 4;
 
 /// The work of one more token.
 fn one_token(session: &mut Session) -> Counters {
+    one_token_at(session, 3)
+}
+
+/// The work of the token at a position.
+fn one_token_at(session: &mut Session, position: usize) -> Counters {
     let mut sampler = Sampler::new(SamplingOptions::default()).expect("greedy");
-    let next = pollster::block_on(session.next(&[1, 2, 3], &mut sampler)).expect("next");
+    session.rewind(0);
+    let next = pollster::block_on(session.next(&vec![1; position], &mut sampler)).expect("next");
     let before = session.counters();
     pollster::block_on(session.next(&[next], &mut sampler)).expect("next");
     let after = session.counters();
@@ -38,10 +44,10 @@ fn a_dense_layer_is_five_kernels() {
     }
 }
 
-/// Attention over a cache that has room for more keys than one workgroup computes is merged by a kernel of its own, wherever in the
-/// cache the token is.
+/// A token that finds more keys in the cache than one workgroup computes takes another kernel for each layer, which merges what several
+/// have found; how many there is room for does not matter.
 #[test]
-fn a_long_cache_takes_another_kernel_for_each_layer() {
+fn many_keys_take_another_kernel_for_each_layer() {
     let folder = std::env::temp_dir().join(format!("moxel-long-cache-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
     let short = golden("llama_tied");
@@ -52,8 +58,11 @@ fn a_long_cache_takes_another_kernel_for_each_layer() {
     std::fs::copy(short.join("model.safetensors"), folder.join("model.safetensors")).expect("model.safetensors");
     let engine = load(&folder, Precision::Exact, 128);
     std::fs::remove_dir_all(&folder).expect("the folder");
-    let work = one_token(&mut engine.session().expect("session"));
-    assert_eq!((work.dispatches, work.submits, work.readbacks), (6 * 3 + ENDS, 1, 1));
+    let mut session = engine.session().expect("session");
+    for (position, kernels) in [(3, 5), (512, 5), (513, 6), (900, 6), (4, 5)] {
+        let work = one_token_at(&mut session, position);
+        assert_eq!((work.dispatches, work.submits, work.readbacks), (kernels * 3 + ENDS, 1, 1), "position {position}");
+    }
 }
 
 /// The goldens' experts are too narrow for the kernels of which a layer takes eight: what streaming and exactness are tested on has to be

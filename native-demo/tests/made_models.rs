@@ -64,7 +64,7 @@ fn a_synthetic_model_is_made_and_runs() {
 
 /// Counted from the recorded commands: q, k and v; attention; output and residual; router; gate, up and activation of the chosen
 /// experts and of the shared one; down of the shared one; down of the others, their sum and residual. Besides layers there are
-/// the embedding, the first norm, the head and the greedy choice. Where the cache has room for many keys, attention is two.
+/// the embedding, the first norm, the head and the greedy choice. Where a token finds more than 512 keys, attention is two.
 #[test]
 fn a_layer_of_experts_is_eight_kernels() {
     let out = folder("a_layer_of_experts_is_eight_kernels").join("model");
@@ -72,15 +72,13 @@ fn a_layer_of_experts_is_eight_kernels() {
     synth_of("32", &out, &[]).ok();
     let path = out.display().to_string();
     let active = active_bytes(&out);
-    let cases =
-        [("exact", "f32", "512", 8.0), ("fast", "f16", "512", 8.0), ("exact", "q8", "512", 8.0), ("fast", "f16", "513", 9.0)];
-    for (precision, kv, context, kernels) in cases {
-        let sizes = ["--precision", precision, "--kv", kv, "--context", context];
-        let arguments = [&["--prompt", "Hello", "--max-tokens", "3"], &sizes[..], &["--json"]].concat();
+    // A byte is a token, and one comes before them.
+    for (precision, kv, bytes, kernels) in [("exact", "f32", 5, 8.0), ("fast", "q8", 509, 8.0), ("fast", "f16", 512, 9.0)] {
+        let arguments = ["--prompt", &"x".repeat(bytes), "--max-tokens", "3", "--precision", precision, "--kv", kv, "--json"];
         let answer = moxel(&[&["generate", &path], &arguments[..]].concat()).json();
         let counts =
             ["dispatches_per_token", "submits_per_token", "readbacks_per_token"].map(|key| answer["stats"][key].as_f64());
-        assert_eq!(counts, [Some(kernels * 2.0 + 4.0), Some(1.0), Some(1.0)], "{precision}, {kv}, {context}: {answer}");
+        assert_eq!(counts, [Some(kernels * 2.0 + 4.0), Some(1.0), Some(1.0)], "{precision}, {kv}, {bytes} bytes: {answer}");
         let read = answer["stats"]["weight_bytes_per_token"].as_f64().expect("bytes") / active;
         assert!((1.0..=1.05).contains(&read), "{read} times the bytes of the weights that a token uses");
     }

@@ -20,6 +20,8 @@ pub(crate) struct AttentionShape {
     pub(crate) head_dim: usize,
     /// Positions in the cache.
     pub(crate) context: usize,
+    /// Keys in the cache that a single token finds there at most.
+    pub(crate) most_keys: usize,
     /// Positions in a chunk outside of which a query sees nothing; 0: no chunks.
     pub(crate) chunk: usize,
     /// Factor of the scores.
@@ -34,7 +36,7 @@ impl AttentionShape {
 
     /// Workgroups that share the keys of one token.
     pub(super) fn spans(&self) -> usize {
-        spans(if self.chunk == 0 { self.context } else { self.chunk.min(self.context) })
+        spans(if self.chunk == 0 { self.most_keys } else { self.chunk.min(self.most_keys) })
     }
 
     /// How the heads that share a key are divided among workgroups: workgroups, and heads of each.
@@ -47,15 +49,21 @@ impl AttentionShape {
 
 /// Keys of a tile, for whose scores a workgroup has memory; also in `shared/spans.wgsl`.
 const TILE: usize = 512;
-/// The most workgroups that share the keys of a head. What is recorded is submitted again at every position, so that most of them
-/// have nothing to do at first, and on software adapters that is not free.
+/// The most workgroups that share the keys of a head. What is recorded is submitted again at many positions, so that some of them
+/// may have nothing to do, and on software adapters that is not free.
 const MOST_SPANS: usize = 4;
 /// The most heads that a workgroup computes.
 const MOST_HEADS: usize = 4;
 
 /// Workgroups that share the keys of one token, which sees up to `most_keys`: as many as there are tiles of them.
 fn spans(most_keys: usize) -> usize {
-    most_keys.div_ceil(TILE).min(MOST_SPANS)
+    most_keys.div_ceil(TILE).clamp(1, MOST_SPANS)
+}
+
+/// Keys in a cache of so many positions that a single token finds there at most, by the position of one: the same for all positions
+/// at which few keys are there, and for all others.
+pub(crate) fn most_keys(position: usize, context: usize) -> usize {
+    if position <= TILE { context.min(TILE) } else { context }
 }
 
 /// Words of what workgroups compute over spans of the keys in a cache of this many positions.
@@ -76,7 +84,7 @@ pub(crate) struct AttentionSlices<'a> {
     pub(crate) v_cache: &'a Slice,
     pub(crate) step: &'a Slice,
     pub(crate) out: &'a Slice,
-    /// [`span_words`], used by one token where the cache has room for more than a span.
+    /// [`span_words`], used by one token that may find more keys than a span has.
     pub(crate) spans: &'a Slice,
     /// `out` is bytes, see [`can_make_bytes`].
     pub(crate) bytes: bool,

@@ -29,7 +29,9 @@ mod tests;
 pub(crate) use activations::{Activations, Norm, activation_words};
 pub(crate) use add_bias::add_bias;
 pub(crate) use argmax::argmax;
-pub(crate) use attention::{AttentionShape, AttentionSlices, MAX_HEAD_DIM, Projected, attention, can_make_bytes, span_words};
+pub(crate) use attention::{
+    AttentionShape, AttentionSlices, MAX_HEAD_DIM, Projected, attention, can_make_bytes, most_keys, span_words,
+};
 pub use choice::KernelChoice;
 pub(crate) use choice::{Matmul, Matvec};
 pub(crate) use combine::combine;

@@ -41,7 +41,7 @@ impl Attention {
         layer: usize,
         next: Option<Reader<'_>>,
     ) -> Option<Activations> {
-        let (s, tokens, context) = (p.s, p.tokens, p.kv.context);
+        let (s, tokens, context, most_keys) = (p.s, p.tokens, p.kv.context, p.most_keys);
         let (k_cache, v_cache) = &p.kv.layers[layer];
         let (heads, kv_heads, head_dim, kv) = (self.heads, self.kv_heads, self.head_dim, p.kv.kv);
         self.qkv.record(p, h, tokens, &s.qkv, self.qkv.rows, false);
@@ -49,8 +49,15 @@ impl Attention {
         let (rotate, normalize, temperature) = (self.rotate, self.normalize, self.temperature);
         let rope = RopeShape { heads, kv_heads, head_dim, stride: self.qkv.rows, context, rotate, normalize, temperature };
         let bytes = p.bytes(self.out.takes_bytes() && can_make_bytes(head_dim), tokens);
-        let shape =
-            AttentionShape { heads, kv_heads, head_dim, context, chunk: self.chunk, scale: (head_dim as f32).sqrt().recip() };
+        let shape = AttentionShape {
+            heads,
+            kv_heads,
+            head_dim,
+            context,
+            most_keys,
+            chunk: self.chunk,
+            scale: (head_dim as f32).sqrt().recip(),
+        };
         let slices = AttentionSlices { k_cache, v_cache, step: &s.step, out: &s.attended, spans: &s.spans, bytes, kv };
         if tokens == 1 {
             attention(&mut p.r, &shape, &Projected { rope: &rope, qkv: &s.qkv, table: &self.rope_table }, &slices);

@@ -16,6 +16,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) in_turns: bool,
     /// Tokens in the pass.
     pub(crate) tokens: usize,
+    /// Keys in the cache that its only token finds there at most.
+    pub(crate) most_keys: usize,
 }
 
 /// What comes next on the residual stream: a norm, and products that may take bytes.

@@ -24,7 +24,7 @@ pub(crate) struct Scratch {
     pub(crate) q: Slice,
     /// [tokens, heads * head_dim].
     pub(crate) attended: Slice,
-    /// [spans, heads, 4 + head_dim]: a token's attention over spans of a long cache.
+    /// [spans, heads, 4 + head_dim]: a token's attention over spans of many keys.
     pub(crate) spans: Slice,
     /// [rows, 2, inner].
     pub(crate) gate_up: Slice,

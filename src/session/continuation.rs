@@ -45,19 +45,19 @@ impl Session {
     async fn submit_told(&mut self, tokens: &[u32], tail: Tail, sampler: &Sampler) -> Result<Submitted> {
         self.begin(tokens).await?;
         let before = tokens.split_last().map_or(&[][..], |(_, before)| before);
-        self.submit_choice(tokens.len(), tail, (sampler, 0), before, 0)
+        self.submit_choice((self.tokens.len(), tokens.len()), tail, (sampler, 0), before, 0)
     }
 
     /// Submits the pass of the token that follows `tokens`, which are being computed: it will be where they are chosen.
     fn submit_fed(&mut self, tokens: &[u32], tail: Tail, sampler: &Sampler, staging: usize) -> Result<Submitted> {
-        let position = (self.tokens.len() + tokens.len()) as u32;
-        self.engine.gpu.write_slice(&self.scratch.step, 0, &position.to_le_bytes());
-        self.submit_choice(1, tail, (sampler, 1), tokens, staging)
+        let position = self.tokens.len() + tokens.len();
+        self.engine.gpu.write_slice(&self.scratch.step, 0, &(position as u32).to_le_bytes());
+        self.submit_choice((position, 1), tail, (sampler, 1), tokens, staging)
     }
 
     fn submit_choice(
         &mut self,
-        count: usize,
+        (position, count): (usize, usize),
         tail: Tail,
         (sampler, draw): (&Sampler, u64),
         before: &[u32],
@@ -66,7 +66,7 @@ impl Session {
         if tail == Tail::Sampled {
             self.tell_draw(sampler, draw, before);
         }
-        let shape = (count, tail, Mode::Resident);
+        let shape = self.shape(position, count, tail, Mode::Resident);
         let programs = self.programs(shape)?;
         let submitted = self.submit_resident(&programs, count, staging);
         self.keep(shape, programs);

@@ -39,7 +39,7 @@ impl Session {
             return Ok(None);
         }
         self.begin(tokens).await?;
-        let shape = (tokens.len(), Tail::Greedy, Mode::Resident);
+        let shape = self.shape(self.tokens.len(), tokens.len(), Tail::Greedy, Mode::Resident);
         let programs = self.programs(shape)?;
         let calls = self.engine.gpu.run_timed(programs.work.whole()).await;
         self.keep(shape, programs);

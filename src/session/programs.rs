@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Session;
 use crate::Result;
 use crate::gpu::{Program, Recorder, Slice};
-use crate::kernels::{SampleSlices, argmax, sample};
+use crate::kernels::{SampleSlices, argmax, most_keys, sample};
 use crate::layers::{Pass, RoutingLayout};
 
 /// What follows the layers in a program.
@@ -39,8 +39,15 @@ pub(super) enum Mode {
     Turns,
 }
 
-/// Tokens, what is wanted, and how.
-pub(super) type Shape = (usize, Tail, Mode);
+/// What a pass is recorded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Shape {
+    tokens: usize,
+    tail: Tail,
+    mode: Mode,
+    /// Of one token, see [`most_keys`].
+    most_keys: usize,
+}
 
 /// A recorded pass.
 pub(super) struct Programs {
@@ -67,20 +74,27 @@ impl Session {
         }
     }
 
+    /// What a pass of `tokens` tokens from `position` on is recorded for.
+    pub(super) fn shape(&self, position: usize, tokens: usize, tail: Tail, mode: Mode) -> Shape {
+        let context = self.kv.context;
+        Shape { tokens, tail, mode, most_keys: if tokens == 1 { most_keys(position, context) } else { context } }
+    }
+
     /// Keeps programs for one token and for a full chunk; other lengths rarely come again.
     pub(super) fn keep(&mut self, shape: Shape, programs: Programs) {
-        if shape.0 == 1 || shape.0 == self.engine.prefill_chunk {
+        if shape.tokens == 1 || shape.tokens == self.engine.prefill_chunk {
             self.programs.insert(shape, programs);
         }
     }
 
-    fn record(&self, (tokens, tail, mode): Shape) -> Result<Programs> {
+    fn record(&self, shape: Shape) -> Result<Programs> {
+        let Shape { tokens, tail, mode, .. } = shape;
         let (engine, s) = (&self.engine, &self.scratch);
         let recorder = match (&s.moe, mode) {
             (Some(moe), Mode::Ahead) => Recorder::guarded(moe.guard.clone()),
             _ => Recorder::default(),
         };
-        let mut pass = self.pass(recorder, tokens, mode);
+        let mut pass = self.pass(recorder, shape);
         let h = engine.model.record_layers(&mut pass);
         if tail != Tail::Wait {
             engine.model.ends().record_head(&mut pass, h, tokens - 1, 1);
@@ -121,7 +135,7 @@ impl Session {
     /// Logits of `rows` tokens of the last pass, which had `tokens`, from `first` on: [rows, vocab].
     pub(super) async fn head(&mut self, tokens: usize, first: usize, rows: usize) -> Result<Vec<f32>> {
         let words = rows * self.engine.dims.vocab;
-        let mut pass = self.pass(Recorder::default(), tokens, Mode::Resident);
+        let mut pass = self.pass(Recorder::default(), self.shape(0, tokens, Tail::Logits, Mode::Resident));
         self.engine.model.ends().record_head(&mut pass, None, first, rows);
         pass.r.copy(self.scratch.logits.words(0, words), self.staged(0, 0, words));
         let program = self.engine.gpu.prepare(&pass.r.finish())?;
@@ -129,10 +143,10 @@ impl Session {
         Ok(self.read(0, words, None).await?.into_iter().map(f32::from_bits).collect())
     }
 
-    fn pass(&self, r: Recorder, tokens: usize, mode: Mode) -> Pass<'_> {
+    fn pass(&self, r: Recorder, Shape { tokens, mode, most_keys, .. }: Shape) -> Pass<'_> {
         let engine = &self.engine;
         let table = engine.experts.pools().table();
-        Pass { r, s: &self.scratch, kv: &self.kv, choice: engine.choice, table, in_turns: mode == Mode::Turns, tokens }
+        Pass { r, s: &self.scratch, kv: &self.kv, choice: engine.choice, table, in_turns: mode == Mode::Turns, tokens, most_keys }
     }
 
     fn staged(&self, staging: usize, first: usize, words: usize) -> Slice {

@@ -86,7 +86,7 @@ impl Session {
             [_] => Mode::Ahead,
             _ => Mode::Turns,
         };
-        let shape = (tokens.len(), tail, mode);
+        let shape = self.shape(self.tokens.len(), tokens.len(), tail, mode);
         let programs = self.programs(shape)?;
         let report = match mode {
             Mode::Resident => self.run_resident(&programs, tokens).await,

@@ -6,7 +6,7 @@ use super::harness::{POISON, Random, as_floats, close, floats, poisoned, run, wo
 use super::rope_append::{frequencies, table};
 use crate::gpu::Recorder;
 use crate::kernels::{
-    AttentionShape, AttentionSlices, KvType, Projected, RopeShape, Rotate, attention, can_make_bytes, span_words,
+    AttentionShape, AttentionSlices, KvType, Projected, RopeShape, Rotate, attention, can_make_bytes, most_keys, span_words,
 };
 use crate::reference::{self, Attention, Order, Rope};
 
@@ -22,6 +22,8 @@ struct Case {
     /// Positions in the cache behind the token's.
     room: usize,
     chunk: usize,
+    /// It is recorded for this position and its like, not for any in the cache.
+    near: bool,
     kv: KvType,
     bytes: bool,
 }
@@ -36,6 +38,7 @@ const CASE: Case = Case {
     position: 40,
     room: 2,
     chunk: 0,
+    near: false,
     kv: KvType::F32,
     bytes: false,
 };
@@ -43,9 +46,10 @@ const CASE: Case = Case {
 impl Case {
     /// The kernel against `rope_append` and `attention` of the twins, the position of whose token may be another.
     fn compare(self, twin_position: usize) -> Result<(), String> {
-        let Self { heads, kv_heads, head_dim, position, room, chunk, kv, bytes, .. } = self;
+        let Self { heads, kv_heads, head_dim, position, room, chunk, near, kv, bytes, .. } = self;
         let mut random = Random((heads * 1000 + position) as u64);
         let context = position + 1 + room;
+        let most_keys = if near { most_keys(position, context) } else { context };
         let qkv = random.floats((heads + 2 * kv_heads) * head_dim, 1.0);
         let mut cache = || -> Vec<f32> {
             let values = random.floats(kv_heads * context * head_dim, 1.0);
@@ -78,7 +82,7 @@ impl Case {
             kv,
         };
         let scale = (head_dim as f32).powf(-0.5);
-        let shape = AttentionShape { heads, kv_heads, head_dim, context, chunk, scale };
+        let shape = AttentionShape { heads, kv_heads, head_dim, context, most_keys, chunk, scale };
         let (qkv, table) = (floats(&qkv), floats(&table(context, &frequencies(head_dim))));
         let mut recorder = Recorder::default();
         attention(&mut recorder, &shape, &Projected { rope: &rope, qkv: &qkv, table: &table }, &slices);
@@ -151,8 +155,10 @@ fn normalised_and_at_temperature() {
 #[test]
 fn long_caches_are_computed_in_spans() {
     for (position, room) in [(0, 600), (511, 1), (512, 0), (513, 700), (1030, 3), (1500, 20_000)] {
-        Case { position, room, ..CASE }.check();
-        Case { position, room, chunk: 1000, ..CASE }.check();
+        for near in [false, true] {
+            Case { position, room, near, ..CASE }.check();
+            Case { position, room, near, chunk: 1000, ..CASE }.check();
+        }
     }
     Case { heads: 5, kv_heads: 1, head_dim: 96, position: 700, room: 1000, ..CASE }.check();
 }
@@ -161,4 +167,13 @@ fn long_caches_are_computed_in_spans() {
 fn another_position_is_noticed() {
     assert!(CASE.compare(CASE.position).is_ok());
     assert!(CASE.compare(CASE.position + 1).is_err());
+}
+
+/// The same positions are computed by as many workgroups whatever the room, so that it changes no bit.
+#[test]
+fn few_keys_take_one_workgroup_in_any_cache() {
+    for context in [1, 511, 512, 513, 8192] {
+        assert_eq!([0, 1, 511, 512].map(|position| most_keys(position, context)), [context.min(512); 4]);
+        assert_eq!(most_keys(513, context), context);
+    }
 }

@@ -46,7 +46,7 @@ impl Case {
         let out_stride = (heads * head_dim).next_multiple_of(32);
         let out = poisoned(tokens * out_stride);
         let mut recorder = Recorder::default();
-        let shape = AttentionShape { heads, kv_heads, head_dim, context, chunk, scale };
+        let shape = AttentionShape { heads, kv_heads, head_dim, context, most_keys: context, chunk, scale };
         let (k_cache, v_cache) = (&on_gpu(kv, &k, head_dim), &on_gpu(kv, &v, head_dim));
         let slices = AttentionSlices { k_cache, v_cache, step: &words(&[position as u32]), out: &out, spans: &out, bytes, kv };
         prompt_attention(&mut recorder, &shape, &floats(&q), &slices, tokens);
