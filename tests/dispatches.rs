@@ -7,7 +7,7 @@ use std::path::Path;
 use common::wide::top2_wide;
 use common::{golden, load};
 use moxel::sampler::{Sampler, SamplingOptions};
-use moxel::{Counters, Precision, Session};
+use moxel::{Continuation, Counters, Precision, Session};
 
 /// Embedding, the first norm, head and greedy choice.
 const ENDS: u64 = 4;
@@ -44,11 +44,9 @@ fn a_dense_layer_is_five_kernels() {
     }
 }
 
-/// A token that finds more keys in the cache than one workgroup computes takes another kernel for each layer, which merges what several
-/// have found; how many there is room for does not matter.
-#[test]
-fn many_keys_take_another_kernel_for_each_layer() {
-    let folder = std::env::temp_dir().join(format!("moxel-long-cache-{}", std::process::id()));
+/// A model with room for more keys than one workgroup of attention computes.
+fn with_long_cache(test: &str) -> Session {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
     std::fs::create_dir_all(&folder).expect("a folder");
     let short = golden("llama_tied");
     let config = std::fs::read_to_string(short.join("config.json")).expect("config.json");
@@ -56,13 +54,43 @@ fn many_keys_take_another_kernel_for_each_layer() {
     assert_ne!(config, longer);
     std::fs::write(folder.join("config.json"), longer).expect("config.json");
     std::fs::copy(short.join("model.safetensors"), folder.join("model.safetensors")).expect("model.safetensors");
-    let engine = load(&folder, Precision::Exact, 128);
-    std::fs::remove_dir_all(&folder).expect("the folder");
-    let mut session = engine.session().expect("session");
+    load(&folder, Precision::Exact, 128).session().expect("session")
+}
+
+/// A token that finds more keys in the cache than one workgroup computes takes another kernel for each layer, which merges what several
+/// have found; how many there is room for does not matter.
+#[test]
+fn many_keys_take_another_kernel_for_each_layer() {
+    let mut session = with_long_cache("many_keys_take_another_kernel_for_each_layer");
     for (position, kernels) in [(3, 5), (512, 5), (513, 6), (900, 6), (4, 5)] {
         let work = one_token_at(&mut session, position);
         assert_eq!((work.dispatches, work.submits, work.readbacks), (kernels * 3 + ENDS, 1, 1), "position {position}");
     }
+}
+
+/// The position decides which of the two is submitted, also where the next token is submitted before the last one was read.
+#[test]
+fn running_ahead_changes_kernels_at_the_same_position() {
+    let mut session = with_long_cache("running_ahead_changes_kernels_at_the_same_position");
+    let greedy = || Sampler::new(SamplingOptions::default()).expect("greedy");
+    let text: Vec<u32> = (0..508).map(|i| 1 + i % 200).collect();
+    let mut ids = vec![pollster::block_on(session.next(&text, &mut greedy())).expect("next")];
+    let before = session.counters().dispatches;
+    while ids.len() < 9 {
+        ids.push(pollster::block_on(session.next(&ids[ids.len() - 1..], &mut greedy())).expect("next"));
+    }
+    // Positions 508 to 512, and 513 to 515.
+    let dispatches = 5 * (5 * 3 + ENDS) + 3 * (6 * 3 + ENDS);
+    assert_eq!(session.counters().dispatches - before, dispatches);
+
+    session.rewind(0);
+    let mut continuation = session.continuation(&text, greedy(), ids.len()).expect("a continuation");
+    let next = |c: &mut Continuation<'_>| pollster::block_on(c.next_id()).expect("an id").expect("one more");
+    let mut again = vec![next(&mut continuation)];
+    let before = continuation.session().counters().dispatches;
+    again.extend(ids[1..].iter().map(|_| next(&mut continuation)));
+    assert_eq!(again, ids);
+    assert_eq!(continuation.session().counters().dispatches - before, dispatches);
 }
 
 /// The goldens' experts are too narrow for the kernels of which a layer takes eight: what streaming and exactness are tested on has to be
