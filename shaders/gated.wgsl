@@ -1,12 +1,13 @@
 // y = silu(s * gate) * (s * up) with gate and up the products of x with the two halves of W, for one token or each of its
 // chosen experts; s is 1 or an expert's score, which may multiply y instead.
 //
-// Lanes and shapes are those of `matvec`. A lane holds the rows of gate and of up that belong together, so W's halves are
-// whole groups; a workgroup's block of y is put together in workgroup memory.
+// A lane holds the rows of gate and of up that belong together (see shared/lanes), so W's halves are whole groups; a workgroup's block of y is put together in workgroup memory.
 
 import package::shared::guard::halted;
 import package::shared::formats::Row;
 import package::shared::dot::{Activation, block_squares, dot_weights, load_activation, load_weights, norm_factor};
+import package::shared::lanes::{HELD, LANES, ROWS, SLICES, lane_of, row_of, slice_of};
+@if(subgroups) import package::shared::lanes::{PARTS, add_joined, joined};
 import package::shared::blocks::{Bytes, to_bytes};
 
 struct Params {
@@ -27,16 +28,16 @@ struct Params {
 @if(experts)
 @group(0) @binding(7) var<storage, read> scores: array<f32>; // [pairs]
 
-@if(cooperative) const SLICES: u32 = 8u;
-@if(!cooperative) const SLICES: u32 = 1u;
-@if(cooperative) const LANES: u32 = 32u;
-@if(quads) const LANES: u32 = 4u;
-@if(!cooperative && !quads) const LANES: u32 = 8u;
-const ROWS: u32 = 32u / LANES;
 const SCORE_INPUT: u32 = 1u;
 
 @if(cooperative)
 var<workgroup> partial: array<vec3<f32>, 256>; // gate, up, squares
+@if(subgroups)
+var<workgroup> parts_gate: array<vec4<f32>, PARTS>; // sums of a team's rows
+@if(subgroups)
+var<workgroup> parts_up: array<vec4<f32>, PARTS>;
+@if(subgroups)
+var<workgroup> parts_squares: array<f32, PARTS>;
 var<workgroup> values: array<f32, 32>;
 
 @compute @workgroup_size(LANES * SLICES)
@@ -44,10 +45,11 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) size: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
+    @if(subgroups) @builtin(subgroup_size) subgroup_size: u32,
 ) {
     if halted() { return; }
-    let lane = thread % LANES;
-    let slice = thread / LANES;
+    let lane = lane_of(thread);
+    let slice = slice_of(thread);
     let pair = workgroup.y;
     let group = workgroup.z * size.x + workgroup.x;
     var base = 0u;
@@ -64,7 +66,7 @@ fn main(
         let v = load_activation(block);
         if params.norm_cols != 0u { squares += block_squares(block, params.blocks); }
         for (var r = 0u; r < ROWS; r++) {
-            let row = lane + LANES * r;
+            let row = row_of(lane, r);
             gates[r] += dot_weights(load_weights(Row(here, row, params.blocks), block), v);
             ups[r] += dot_weights(load_weights(Row(here + params.groups, row, params.blocks), block), v);
         }
@@ -80,16 +82,38 @@ fn main(
             squares += other.z;
         }
     }
+    @if(subgroups) {
+        let lanes = joined(subgroup_size);
+        let gate = add_joined(vec4(gates[0], gates[1], gates[2], gates[3]), lanes);
+        let up = add_joined(vec4(ups[0], ups[1], ups[2], ups[3]), lanes);
+        let sum_squares = add_joined(vec4(squares, 0.0, 0.0, 0.0), lanes).x;
+        if slice % lanes == 0u {
+            parts_gate[thread / lanes] = gate;
+            parts_up[thread / lanes] = up;
+            parts_squares[thread / lanes] = sum_squares;
+        }
+        workgroupBarrier();
+        gates[0] = 0.0;
+        ups[0] = 0.0;
+        squares = 0.0;
+        let count = SLICES / lanes;
+        for (var p = 0u; p < count; p++) {
+            let at = thread % 32u / ROWS * count + p;
+            gates[0] += parts_gate[at][thread % ROWS];
+            ups[0] += parts_up[at][thread % ROWS];
+            squares += parts_squares[at];
+        }
+    }
 
     var factor = norm_factor(squares, params.norm_cols, params.norm_eps);
     var after = 1.0;
     @if(experts) {
         if params.scores == SCORE_INPUT { factor *= scores[pair]; } else { after = scores[pair]; }
     }
-    if slice == 0u {
-        for (var r = 0u; r < ROWS; r++) {
+    if thread < 32u {
+        for (var r = 0u; r < HELD; r++) {
             let gate = factor * gates[r];
-            values[lane + LANES * r] = gate / (1.0 + exp(-gate)) * (factor * ups[r]) * after;
+            values[thread + LANES * r] = gate / (1.0 + exp(-gate)) * (factor * ups[r]) * after;
         }
     }
     workgroupBarrier();

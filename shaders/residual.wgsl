@@ -1,11 +1,13 @@
 // x += W input, and what the norm behind it gives but for its division: h = x * weight, with the sum of squares of each block
 // of x. With `experts` it adds the products of a token's chosen experts, each with its own input, in the order of their ranks.
 //
-// One token. Lanes and shapes are those of `matvec`; a workgroup's block of h is put together in workgroup memory.
+// One token. Lanes hold rows as shared/lanes says; a workgroup's block of h is put together in workgroup memory.
 
 import package::shared::guard::halted;
 import package::shared::formats::Row;
 import package::shared::dot::{Activation, dot_weights, load_activation, load_weights};
+import package::shared::lanes::{HELD, LANES, ROWS, SLICES, lane_of, row_of, slice_of};
+@if(subgroups) import package::shared::lanes::{PARTS, add_joined, joined};
 import package::shared::blocks::{Bytes, to_bytes};
 
 struct Params {
@@ -26,15 +28,10 @@ struct Params {
 @if(experts)
 @group(0) @binding(7) var<storage, read> chosen: array<u32>; // [ranks] which matrix of the stack
 
-@if(cooperative) const SLICES: u32 = 8u;
-@if(!cooperative) const SLICES: u32 = 1u;
-@if(cooperative) const LANES: u32 = 32u;
-@if(quads) const LANES: u32 = 4u;
-@if(!cooperative && !quads) const LANES: u32 = 8u;
-const ROWS: u32 = 32u / LANES;
-
 @if(cooperative)
 var<workgroup> partial: array<f32, 256>;
+@if(subgroups)
+var<workgroup> parts: array<vec4<f32>, PARTS>; // sums of a team's rows
 var<workgroup> updated: array<vec2<f32>, 32>; // x, h
 
 fn matrix_at(rank: u32) -> u32 {
@@ -51,10 +48,11 @@ fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) size: vec3<u32>,
     @builtin(local_invocation_index) thread: u32,
+    @if(subgroups) @builtin(subgroup_size) subgroup_size: u32,
 ) {
     if halted() { return; }
-    let lane = thread % LANES;
-    let slice = thread / LANES;
+    let lane = lane_of(thread);
+    let slice = slice_of(thread);
     let groups = (params.rows + 31u) / 32u;
     let group = workgroup.z * size.x + workgroup.x;
     let first = matrix_at(0u) * groups + group;
@@ -67,7 +65,7 @@ fn main(
         for (var block = slice; block < params.blocks; block += SLICES) {
             let v = load_activation(rank * params.blocks + block);
             for (var r = 0u; r < ROWS; r++) {
-                part[r] += dot_weights(load_weights(Row(here, lane + LANES * r, params.blocks), block), v);
+                part[r] += dot_weights(load_weights(Row(here, row_of(lane, r), params.blocks), block), v);
             }
         }
         for (var r = 0u; r < ROWS; r++) {
@@ -81,10 +79,23 @@ fn main(
             sums[0] += partial[(slice + s) % SLICES * LANES + lane];
         }
     }
+    @if(subgroups) {
+        let lanes = joined(subgroup_size);
+        let sum = add_joined(vec4(sums[0], sums[1], sums[2], sums[3]), lanes);
+        if slice % lanes == 0u {
+            parts[thread / lanes] = sum;
+        }
+        workgroupBarrier();
+        sums[0] = 0.0;
+        let count = SLICES / lanes;
+        for (var p = 0u; p < count; p++) {
+            sums[0] += parts[thread % 32u / ROWS * count + p][thread % ROWS];
+        }
+    }
 
-    if slice == 0u {
-        for (var r = 0u; r < ROWS; r++) {
-            let row = lane + LANES * r;
+    if thread < 32u {
+        for (var r = 0u; r < HELD; r++) {
+            let row = thread + LANES * r;
             var v = vec2(0.0);
             if group * 32u + row < params.rows {
                 let at = params.first_row + group * 32u + row;

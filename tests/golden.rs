@@ -71,7 +71,7 @@ fn check_at(name: &'static str, path: &Path) {
         assert_eq!(logits.routing.is_empty(), !case.expected.has(&format!("router.{}.ids", first_moe_layer(&engine))));
     }
     // Several tokens twice, and the last one alone, by each kernel that may be chosen.
-    for kernels in KernelChoice::all().filter(|kernels| !kernels.uses_bytes()) {
+    for kernels in KernelChoice::each(common::gpu().caps()).into_iter().filter(|kernels| !kernels.rounds_activations()) {
         let engine = load_with_kernels(path, Precision::Exact, tokens.len() / 2, kernels);
         assert_eq!(engine.kernel_choice(), kernels);
         let logits = pollster::block_on(engine.session().expect("session").logits(&tokens)).expect("logits");
@@ -155,8 +155,8 @@ fn can_hold(name: &str, kv: KvType) -> bool {
 
 /// Kernels that round activations are refused where nothing may be rounded.
 #[test]
-fn exact_precision_refuses_bytes() {
-    for kernels in KernelChoice::all().filter(KernelChoice::uses_bytes) {
+fn exact_precision_refuses_what_rounds() {
+    for kernels in KernelChoice::each(common::gpu().caps()).into_iter().filter(KernelChoice::rounds_activations) {
         let options = EngineOptions { precision: Precision::Exact, tuning: Tuning::Known(kernels), ..EngineOptions::default() };
         match Engine::load_path(&common::gpu(), &golden("scout"), &options, &mut |_| {}) {
             Err(Error::Request(why)) => assert!(why.contains("bytes") && why.contains("exact"), "{why}"),

@@ -160,7 +160,7 @@ fn every_choice_of_kernels_is_close() {
     let Some(path) = demo_model(Path::new(env!("CARGO_MANIFEST_DIR"))) else { return };
     let expected = expected();
     let mut seen = BTreeSet::new();
-    for choice in KernelChoice::all() {
+    for choice in KernelChoice::each(common::gpu().caps()) {
         let text = choice.to_string();
         let (one, several) = text.split_once("; ").expect("kernels for one token; for several");
         for (kernel, chunk) in [(one, 1), (several, POSITIONS)] {
@@ -178,7 +178,8 @@ fn every_choice_of_kernels_is_close() {
             }
         }
     }
-    assert_eq!(seen.len(), 2 * 5 + 4);
+    // What every device can run: five kernels for one token, what follows them by itself, and five for several.
+    assert!(seen.len() >= 5 + 2 + 5, "{seen:?}");
 }
 
 #[test]

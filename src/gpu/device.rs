@@ -127,6 +127,11 @@ impl Gpu {
         &self.description
     }
 
+    /// Whether a browser stands between the device and this program.
+    pub(super) fn in_browser(&self) -> bool {
+        self.answers_later
+    }
+
     /// What the device can do.
     #[must_use]
     pub fn caps(&self) -> &Caps {

@@ -25,6 +25,7 @@ sources![
     "shared/cache",
     "shared/product",
     "shared/guard",
+    "shared/lanes",
     "shared/rotation",
     "shared/spans",
     "add_bias",
@@ -48,6 +49,15 @@ sources![
     "sample",
     "swiglu",
 ];
+
+/// The condition of variants that need the optional feature of this name.
+pub(crate) const SUBGROUPS: &str = "subgroups";
+
+/// The condition of variants that need `shader-f16`.
+pub(crate) const HALVES: &str = "halves";
+
+/// The condition that asks for what a browser wants to be told and naga not: the features that a variant uses.
+const BROWSER: &str = "browser";
 
 /// A number that is another one when any shader module is.
 pub(crate) fn fingerprint() -> u64 {
@@ -97,6 +107,18 @@ impl Shader {
         if on { self.with(condition) } else { self }
     }
 
+    /// Whether a condition is on.
+    #[cfg(test)]
+    pub(crate) fn has(&self, condition: &str) -> bool {
+        self.conditions.contains(condition)
+    }
+
+    /// The same kernel as a browser's compiler has to read it.
+    #[must_use]
+    pub(crate) fn in_browser(self) -> Self {
+        self.with(BROWSER)
+    }
+
     /// The kernel's name.
     pub(crate) fn label(&self) -> &'static str {
         self.source
@@ -124,7 +146,7 @@ impl Shader {
 
 impl Pipeline {
     pub(super) fn compile(gpu: &Gpu, shader: &Shader) -> Result<Self> {
-        let text = shader.wgsl()?;
+        let text = if gpu.in_browser() { shader.clone().in_browser().wgsl()? } else { shader.wgsl()? };
         let name = shader.to_string();
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(&name), source: wgpu::ShaderSource::Wgsl(text.into()) };
         // wgpu's own loop counters and index clamps keep drivers from unrolling and from holding arrays in registers: without

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::matrix::for_product;
-use crate::gpu::Shader;
+use super::moe_group::max_tiles;
+use crate::gpu::{Caps, HALVES, SUBGROUPS, Shader};
 use crate::weights::DType;
 
 /// The kernel for one token.
@@ -23,6 +24,10 @@ pub(crate) enum Matvec {
     Cooperative,
     /// The same with bytes.
     CooperativeBytes,
+    /// More lanes share several rows and add up within subgroups, on devices that have these; f32 activations.
+    Subgroups,
+    /// The same with bytes.
+    SubgroupsBytes,
 }
 
 /// The kernel for many tokens.
@@ -37,45 +42,111 @@ pub(crate) enum Matmul {
     QuadsBytes,
     /// Tiles of weights and activations in workgroup memory; f32 activations.
     Tiled,
+    /// The same with bytes.
+    TiledBytes,
+    /// The same with 16-bit floats, on devices that compute with them.
+    TiledHalves,
 }
 
 impl Matvec {
-    pub(crate) const ALL: [Self; 5] = [Self::Rows, Self::RowsBytes, Self::QuadsBytes, Self::Cooperative, Self::CooperativeBytes];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Rows,
+        Self::RowsBytes,
+        Self::QuadsBytes,
+        Self::Cooperative,
+        Self::CooperativeBytes,
+        Self::Subgroups,
+        Self::SubgroupsBytes,
+    ];
+
+    /// Those that a device can run.
+    pub(crate) fn on(caps: &Caps) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|kernel| kernel.lacks(caps).is_none())
+    }
+
+    /// What the kernel needs and a device has not.
+    fn lacks(self, caps: &Caps) -> Option<&'static str> {
+        (self.in_subgroups() && !caps.subgroups).then_some("subgroups")
+    }
 
     pub(crate) fn bytes(self) -> bool {
-        matches!(self, Self::RowsBytes | Self::QuadsBytes | Self::CooperativeBytes)
+        matches!(self, Self::RowsBytes | Self::QuadsBytes | Self::CooperativeBytes | Self::SubgroupsBytes)
+    }
+
+    fn in_subgroups(self) -> bool {
+        matches!(self, Self::Subgroups | Self::SubgroupsBytes)
     }
 
     /// The variant of a shader with this kernel's lanes, and with what they multiply.
     pub(super) fn variant(self, shader: Shader, dtype: DType, bytes: bool) -> Shader {
         let cooperative = matches!(self, Self::Cooperative | Self::CooperativeBytes);
         let quads = bytes && self == Self::QuadsBytes;
-        in_quads(for_product(shader.with_if(cooperative, "cooperative"), dtype, bytes, !cooperative && !quads), quads)
+        let shader = shader.with_if(cooperative, "cooperative").with_if(self.in_subgroups(), SUBGROUPS);
+        in_quads(for_product(shader, dtype, bytes, !cooperative && !self.in_subgroups() && !quads), quads)
     }
 }
 
 impl Matmul {
-    pub(crate) const ALL: [Self; 4] = [Self::Rows, Self::RowsBytes, Self::QuadsBytes, Self::Tiled];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Rows, Self::RowsBytes, Self::QuadsBytes, Self::Tiled, Self::TiledBytes, Self::TiledHalves];
+
+    /// Those that a device can run.
+    pub(crate) fn on(caps: &Caps) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|kernel| kernel.lacks(caps).is_none())
+    }
+
+    /// What the kernel needs and a device has not.
+    fn lacks(self, caps: &Caps) -> Option<&'static str> {
+        (self.halves() && !caps.f16).then_some("16-bit floats in shaders")
+    }
+
+    /// Whether it rounds weights and activations to 16-bit floats.
+    pub(crate) fn halves(self) -> bool {
+        self == Self::TiledHalves
+    }
+
+    /// Whether it multiplies other activations than it is given.
+    pub(crate) fn rounds(self) -> bool {
+        self.bytes() || self.halves()
+    }
 
     pub(crate) fn bytes(self) -> bool {
-        matches!(self, Self::RowsBytes | Self::QuadsBytes)
+        matches!(self, Self::RowsBytes | Self::QuadsBytes | Self::TiledBytes)
+    }
+
+    fn tiled(self) -> bool {
+        matches!(self, Self::Tiled | Self::TiledBytes | Self::TiledHalves)
     }
 
     /// The variant of a shader with what this kernel multiplies.
     pub(super) fn shader(self, dtype: DType, bytes: bool) -> Shader {
-        let source = if self == Self::Tiled { "matmul_tiled" } else { "matmul" };
+        let source = if self.tiled() { "matmul_tiled" } else { "matmul" };
+        let shader = Shader::new(source).with_if(self.halves(), HALVES);
         let quads = bytes && self == Self::QuadsBytes;
-        in_quads(for_product(Shader::new(source), dtype, bytes, !quads), quads)
+        in_quads(for_product(shader, dtype, bytes, !self.tiled() && !quads), quads)
     }
 
     /// Groups of rows that a workgroup computes.
     pub(super) fn groups(self) -> usize {
-        if self == Self::Tiled { 2 } else { 1 }
+        if self.tiled() { 2 } else { 1 }
     }
 
-    /// Tokens, or (token, rank) pairs, that a workgroup computes.
+    /// Tokens that a workgroup computes.
     pub(crate) fn tile(self) -> usize {
-        if self == Self::Tiled { 32 } else { 4 }
+        if self.tiled() { WIDE_TILE } else { 4 }
+    }
+
+    /// (token, rank) pairs that a workgroup computes, where so many choose among `experts`: tiles that most experts fill, or smaller
+    /// ones. It follows from what is computed alone and not from who is on the GPU.
+    pub(crate) fn expert_tile(self, pairs: usize, experts: usize) -> usize {
+        if self.tiled() && pairs < WIDE_TILE * experts { SMALL_TILE } else { self.tile() }
+    }
+
+    /// Words of the lists of tiles and of their pairs that any number of pairs, up to this, may need.
+    pub(crate) fn tile_words(self, pairs: usize, experts: usize) -> (usize, usize) {
+        let sizes = [self.tile(), self.expert_tile(0, experts)].map(|tile| (max_tiles(pairs, experts, tile), tile));
+        let tiles = sizes.iter().map(|(tiles, _)| *tiles).max().unwrap_or(0);
+        (tiles, sizes.iter().map(|(tiles, tile)| tiles * tile).max().unwrap_or(0))
     }
 }
 
@@ -83,6 +154,10 @@ impl Matmul {
 fn in_quads(shader: Shader, quads: bool) -> Shader {
     shader.with_if(quads, "quads").with_if(quads, "in_place")
 }
+
+/// Tokens of a tile in workgroup memory, and those of one with the condition `few`.
+const WIDE_TILE: usize = 64;
+const SMALL_TILE: usize = 16;
 
 /// Which kernels compute matrix products: what measuring them on an adapter comes to.
 ///
@@ -105,6 +180,8 @@ impl fmt::Display for Matvec {
             Self::QuadsBytes => "rows of four lanes, bytes",
             Self::Cooperative => "cooperative, f32",
             Self::CooperativeBytes => "cooperative, bytes",
+            Self::Subgroups => "subgroups, f32",
+            Self::SubgroupsBytes => "subgroups, bytes",
         })
     }
 }
@@ -116,6 +193,8 @@ impl fmt::Display for Matmul {
             Self::RowsBytes => "rows, bytes",
             Self::QuadsBytes => "rows of four lanes, bytes",
             Self::Tiled => "tiled, f32",
+            Self::TiledBytes => "tiled, bytes",
+            Self::TiledHalves => "tiled, f16",
         })
     }
 }
@@ -131,35 +210,73 @@ impl KernelChoice {
     /// The kernels that run well on slow and on small adapters, with f32 activations.
     pub(crate) const PLAIN: Self = Self { matvec: Matvec::Rows, matmul: Matmul::Rows, fused: true };
 
-    /// Every choice that measuring may come to.
-    pub fn all() -> impl Iterator<Item = Self> {
-        let matvecs = || Matvec::ALL.into_iter().flat_map(|matvec| [true, false].map(|fused| (matvec, fused)));
-        let with = move |matmul| matvecs().map(move |(matvec, fused)| Self { matvec, matmul, fused });
-        Matmul::ALL.into_iter().flat_map(with)
+    /// Choices in which each kernel that a device can run occurs: for one token, for what follows its products by itself, with floats
+    /// and with bytes, and for several tokens.
+    pub fn each(caps: &Caps) -> Vec<Self> {
+        let one = Matvec::on(caps).map(|matvec| Self { matvec, ..Self::PLAIN });
+        let separate = [Matvec::Rows, Matvec::RowsBytes].map(|matvec| Self { matvec, fused: false, ..Self::PLAIN });
+        let several = Matmul::on(caps).filter(|&matmul| matmul != Self::PLAIN.matmul);
+        one.chain(separate).chain(several.map(|matmul| Self { matmul, ..Self::PLAIN })).collect()
     }
 
-    /// Whether activations are rounded to bytes anywhere, which [`Precision::Exact`](crate::Precision::Exact) rules out.
+    /// What its kernels need and a device has not, in words.
     #[must_use]
-    pub fn uses_bytes(&self) -> bool {
-        self.matvec.bytes() || self.matmul.bytes()
+    pub fn lacks(&self, caps: &Caps) -> Option<&'static str> {
+        self.matvec.lacks(caps).or_else(|| self.matmul.lacks(caps))
+    }
+
+    /// Whether activations are rounded, to bytes or to 16-bit floats, anywhere, which [`Precision::Exact`](crate::Precision::Exact)
+    /// rules out.
+    #[must_use]
+    pub fn rounds_activations(&self) -> bool {
+        self.matvec.bytes() || self.matmul.rounds()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    fn caps(optional: bool) -> Caps {
+        Caps {
+            f16: optional,
+            subgroups: optional,
+            subgroup_size: (0, 0),
+            timestamps: false,
+            max_binding_bytes: 0,
+            max_buffer_bytes: 0,
+            max_workgroup_invocations: 0,
+            max_workgroups_per_dimension: 0,
+        }
+    }
 
     #[test]
     fn a_choice_is_kept_as_text() {
-        for choice in KernelChoice::all() {
+        for choice in KernelChoice::each(&caps(true)) {
             let text = serde_json::to_string(&choice).unwrap();
             assert_eq!(serde_json::from_str::<KernelChoice>(&text).unwrap(), choice, "{text}");
         }
-        assert_eq!(KernelChoice::all().count(), 5 * 4 * 2);
         for wrong in
             [r#"{}"#, r#"{"matvec":"fast","matmul":"rows","fused":true}"#, r#"{"matvec":"rows","matmul":"rows","fused":1}"#]
         {
             assert!(serde_json::from_str::<KernelChoice>(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn each_kernel_occurs_where_it_can_run() {
+        for (optional, matvecs, matmuls) in [(false, 5, 5), (true, 7, 6)] {
+            let choices = KernelChoice::each(&caps(optional));
+            let one: BTreeSet<_> = choices.iter().map(|c| (c.matvec.to_string(), c.fused)).collect();
+            let several: BTreeSet<_> = choices.iter().map(|c| c.matmul.to_string()).collect();
+            assert_eq!((one.len(), several.len()), (matvecs + 2, matmuls));
+            assert_eq!(choices.len(), matvecs + 2 + matmuls - 1);
+            assert!(choices.iter().all(|choice| choice.lacks(&caps(optional)).is_none()));
+        }
+        let lacking: BTreeSet<_> =
+            KernelChoice::each(&caps(true)).iter().filter_map(|choice| choice.lacks(&caps(false))).collect();
+        assert_eq!(lacking, BTreeSet::from(["16-bit floats in shaders", "subgroups"]));
     }
 }

@@ -31,9 +31,20 @@ pub(crate) struct Pairs {
     pub(crate) sharing: usize,
     /// [pairs] chosen expert ids.
     pub(crate) chosen: Slice,
-    /// Tiles made by `moe_group` for the chosen kernel, used for more than one token: [tiles] expert, [tiles, tile] pairs, and
-    /// their number.
-    pub(crate) tiles: Option<(Slice, Slice, usize)>,
+    /// For more than one token.
+    pub(crate) tiles: Option<Tiles>,
+}
+
+/// Tiles made by `moe_group`.
+#[derive(Clone, Debug)]
+pub(crate) struct Tiles {
+    /// [count]: slots.
+    pub(crate) expert: Slice,
+    /// [count, width].
+    pub(crate) pairs: Slice,
+    pub(crate) count: usize,
+    /// As the chosen kernel wants it, see [`Matmul::expert_tile`].
+    pub(crate) width: usize,
 }
 
 /// y[token] (+)= W x[token] for `tokens` rows of x.
@@ -95,32 +106,29 @@ struct Call<'a> {
 
 impl Call<'_> {
     fn record(self, r: &mut Recorder, mut bindings: Vec<(u32, Slice)>, groups: usize, rows: usize) {
-        let tiles = self.experts.map(|pairs| pairs.tiles.as_ref());
-        let many = match tiles {
-            None => rows > 1,
-            Some(tiles) => tiles.is_some(),
-        };
+        let tiles = self.experts.and_then(|pairs| pairs.tiles.as_ref());
+        let many = tiles.is_some() || (self.experts.is_none() && rows > 1);
         let KernelChoice { matvec, matmul, .. } = self.choice;
         let dtype = self.w.layout.dtype;
         let bytes = self.x.bytes;
         debug_assert!(!many || self.x.undivided.is_none(), "products of many tokens do not divide");
         let (shader, groups_per_workgroup) = if many {
-            (matmul_shader(matmul, dtype, bytes, self.experts.is_some()), matmul.groups())
+            (matmul_shader(matmul, dtype, bytes, tiles.map(|tiles| tiles.width)), matmul.groups())
         } else {
             (matvec_shader(matvec, dtype, bytes, self.experts.is_some()), 1)
         };
         bindings.extend([(3, self.x.rows.clone()), (4, self.out.y.clone())]);
-        let y_groups = match (self.experts, tiles.flatten()) {
-            (Some(_), Some((tile_expert, tile_pairs, count))) => {
-                bindings.extend([(6, tile_expert.clone()), (7, tile_pairs.clone())]);
-                *count
+        let y_groups = match (self.experts, tiles) {
+            (_, Some(tiles)) => {
+                bindings.extend([(6, tiles.expert.clone()), (7, tiles.pairs.clone())]);
+                tiles.count
             }
             (Some(pairs), None) => {
                 bindings.push((6, pairs.chosen.clone()));
                 rows
             }
-            (None, _) if many => rows.div_ceil(matmul.tile()),
-            (None, _) => rows,
+            (None, None) if many => rows.div_ceil(matmul.tile()),
+            (None, None) => rows,
         };
         let (x_groups, planes) = in_planes(groups.div_ceil(groups_per_workgroup));
         r.dispatch(Dispatch {
@@ -138,9 +146,10 @@ pub(super) fn matvec_shader(kernel: Matvec, dtype: DType, bytes: bool, experts: 
     kernel.variant(Shader::new("matvec"), dtype, bytes).with_if(experts, "experts")
 }
 
-/// The shader for many tokens.
-pub(super) fn matmul_shader(kernel: Matmul, dtype: DType, bytes: bool, experts: bool) -> Shader {
-    kernel.shader(dtype, bytes).with_if(experts, "experts")
+/// The shader for many tokens, or for tiles of so many (token, rank) pairs.
+pub(super) fn matmul_shader(kernel: Matmul, dtype: DType, bytes: bool, pairs: Option<usize>) -> Shader {
+    let few = pairs.is_some_and(|pairs| pairs < kernel.tile());
+    kernel.shader(dtype, bytes).with_if(pairs.is_some(), "experts").with_if(few, "few")
 }
 
 /// Lanes of a workgroup hold the rows of one group.

@@ -39,7 +39,7 @@ pub(crate) use copy_memory::copy_memory;
 pub(crate) use embed::embed;
 pub(crate) use gated::{Chosen, can_gate, gated};
 pub use kv_type::KvType;
-pub(crate) use matmul::{Output, Pairs, expert_matmul, matmul};
+pub(crate) use matmul::{Output, Pairs, Tiles, expert_matmul, matmul};
 pub(crate) use matrix::{Array, BINDING_ALIGNMENT, Matrix, Part, is_quantized};
 pub(crate) use moe_group::{GroupSlices, MAX_EXPERTS, max_tiles, moe_group};
 pub(crate) use multiply_add::multiply_add;

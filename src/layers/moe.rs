@@ -3,8 +3,8 @@
 use super::scratch::MoeScratch;
 use super::{Linear, Mlp, Pass, Reader, RoutingLayout};
 use crate::kernels::{
-    Activations, Chosen, GroupSlices, Norm, Pairs, RouterInput, RouterScore, RouterShape, can_gate, can_route, can_sum, combine,
-    gated, max_tiles, moe_group, residual, rms_norm, router, swiglu,
+    Activations, Chosen, GroupSlices, Norm, Pairs, RouterInput, RouterScore, RouterShape, Tiles, can_gate, can_route, can_sum,
+    combine, gated, max_tiles, moe_group, residual, rms_norm, router, swiglu,
 };
 
 /// One MoE layer. Families differ in the fields, not in the order of steps.
@@ -52,11 +52,12 @@ impl Moe {
 
         p.r.cut();
         let tiles = (tokens > 1).then(|| {
-            let (tile_expert, tile_pairs) = &scratch.tiles;
-            let tile = p.choice.matmul.tile();
+            let (expert, of_pairs) = scratch.tiles.clone();
+            let width = p.choice.matmul.expert_tile(pairs, self.experts);
             let table = if p.in_turns { (&scratch.turn, 0) } else { (p.table, table_at) };
-            moe_group(&mut p.r, &GroupSlices { ids: &ids, table, tile_expert, tile_pairs }, pairs, self.experts, tile);
-            (tile_expert.clone(), tile_pairs.clone(), max_tiles(pairs, self.experts, tile))
+            let slices = GroupSlices { ids: &ids, table, tile_expert: &expert, tile_pairs: &of_pairs };
+            moe_group(&mut p.r, &slices, pairs, self.experts, width);
+            Tiles { expert, pairs: of_pairs, count: max_tiles(pairs, self.experts, width), width }
         });
         let into = Pairs { count: pairs, sharing: self.chosen, chosen: slots.clone(), tiles };
         let bytes = p.bytes(self.down.takes_bytes(), pairs);

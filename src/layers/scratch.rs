@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::Result;
 use crate::dims::Dims;
 use crate::gpu::{Gpu, Slice};
-use crate::kernels::{DRAW_WORDS, Matmul, activation_words, max_tiles, span_words};
+use crate::kernels::{DRAW_WORDS, Matmul, activation_words, span_words};
 
 /// Alignment of a binding within a buffer, in words: WebGPU's guaranteed `minStorageBufferOffsetAlignment`.
 const BINDING_WORDS: usize = 64;
@@ -51,7 +51,7 @@ pub(crate) struct MoeScratch {
     pub(crate) turn: Slice,
     /// The flag of guarded recordings.
     pub(crate) guard: Slice,
-    /// [tiles] and [tiles, tile] of `moe_group`.
+    /// [tiles] and [tiles, width] of `moe_group`.
     pub(crate) tiles: (Slice, Slice),
     /// [tokens, inner]: the shared expert's, while `inner` is the others'.
     pub(crate) shared: Slice,
@@ -114,13 +114,13 @@ impl Scratch {
         let expert_rows = if dims.moe_layers > 0 { tokens * dims.chosen } else { 0 };
         let inner = activation_words(tokens, dims.inner).max(activation_words(expert_rows, dims.expert_inner));
         let moe = (dims.moe_layers > 0).then(|| {
-            let tiles = max_tiles(expert_rows, dims.experts, matmul.tile());
+            let (tiles, tile_pairs) = matmul.tile_words(expert_rows, dims.experts);
             Ok::<_, crate::Error>(MoeScratch {
                 router_logits: words("router_logits", tokens * dims.experts)?,
                 routing: words("routing", RoutingLayout::new(dims, tokens).words())?,
                 turn: words("expert_turn", dims.experts)?,
                 guard: words("guard", 1)?,
-                tiles: (words("tile_expert", tiles)?, words("tile_pairs", tiles * matmul.tile())?),
+                tiles: (words("tile_expert", tiles)?, words("tile_pairs", tile_pairs)?),
                 shared: words("shared_inner", activation_words(tokens, dims.expert_inner))?,
                 parts: words("expert_parts", expert_rows * padded(dims.hidden))?,
             })

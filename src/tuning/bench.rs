@@ -34,12 +34,16 @@ pub(super) struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    /// A matrix of the subject's size, or as much of it as the adapter computes in a moment.
-    pub(super) async fn new(gpu: &'a Gpu, subject: Subject) -> Result<Self> {
-        let few = Self::with_bytes(gpu, subject, FEW_BYTES.min(gpu.caps().max_binding_bytes))?;
-        let time = few.time(KernelChoice::PLAIN, Work::One, Duration::MAX).await?;
+    /// A matrix of the subject's size, or as much of it as the adapter computes with `choice`, which is right, in a moment.
+    pub(super) async fn new(gpu: &'a Gpu, subject: Subject, choice: KernelChoice) -> Result<Self> {
+        let most = MOST_BYTES.min(gpu.caps().max_binding_bytes);
+        let few = Self::with_bytes(gpu, subject, FEW_BYTES.min(most))?;
+        if few.matrix.layout.rows >= subject.rows {
+            return Ok(few);
+        }
+        let time = few.time(choice, Work::One, Duration::MAX).await?;
         let in_a_moment = MOMENT.as_secs_f64() / time.as_secs_f64().max(1e-9) * FEW_BYTES as f64;
-        let bytes = (in_a_moment as u64).min(MOST_BYTES).min(gpu.caps().max_binding_bytes);
+        let bytes = (in_a_moment as u64).min(most);
         if bytes < 2 * FEW_BYTES { Ok(few) } else { Self::with_bytes(gpu, subject, bytes) }
     }
 

@@ -3,6 +3,7 @@
 
 mod bench;
 mod check;
+mod checks;
 mod subject;
 mod sync;
 #[cfg(test)]
@@ -18,7 +19,7 @@ use crate::kernels::{KernelChoice, Matmul, Matvec, is_quantized};
 use crate::model_files::ModelFiles;
 use crate::{Error, Result};
 use bench::Bench;
-use check::Check;
+use checks::Checks;
 use subject::Subject;
 pub use subject::TuningKey;
 pub(crate) use sync::sync_costs;
@@ -134,13 +135,8 @@ pub async fn tune(gpu: &Gpu, files: &ModelFiles, precision: Precision) -> Result
     let Some(subject) = Subject::of(files)? else {
         return Ok(TuningReport { kernels: KernelChoice::PLAIN, candidates: Vec::new() });
     };
-    choose(
-        &Check::new(gpu, subject, 0)?,
-        &Bench::new(gpu, subject).await?,
-        precision == Precision::Fast && is_quantized(subject.dtype),
-    )
-    .await
-    .map_err(|error| match error {
+    let checks = Checks::new(gpu, subject, files)?;
+    choose(&checks, precision == Precision::Fast && is_quantized(subject.dtype)).await.map_err(|error| match error {
         Error::Adapter(why) => Error::Adapter(format!("{} ({}): {why}", gpu.description().name, gpu.description().driver)),
         other => other,
     })
@@ -153,7 +149,7 @@ pub async fn tune(gpu: &Gpu, files: &ModelFiles, precision: Precision) -> Result
 /// The device fails.
 pub async fn product_rate(gpu: &Gpu, files: &ModelFiles, kernels: KernelChoice) -> Result<Option<f64>> {
     let Some(subject) = Subject::of(files)? else { return Ok(None) };
-    let bench = Bench::new(gpu, subject).await?;
+    let bench = Bench::new(gpu, subject, kernels).await?;
     let time = bench.time(kernels, Work::One, Duration::MAX).await?;
     Ok(Some(bench.weight_bytes() as f64 / time.as_secs_f64()))
 }
@@ -163,63 +159,107 @@ pub(crate) async fn kernels(gpu: &Gpu, files: &ModelFiles, tuning: Tuning, preci
     match tuning {
         Tuning::Measure => Ok(tune(gpu, files, precision).await?.kernels),
         Tuning::Plain => Ok(KernelChoice::PLAIN),
-        Tuning::Known(choice) if precision == Precision::Exact && choice.uses_bytes() => Err(Error::Request(format!(
-            "the kernels \"{choice}\" round activations to bytes, which exact precision rules out; choose others"
+        Tuning::Known(choice) if precision == Precision::Exact && choice.rounds_activations() => Err(Error::Request(format!(
+            "the kernels \"{choice}\" round activations to bytes or to 16-bit floats, which exact precision rules out; choose others"
         ))),
-        Tuning::Known(choice) => Ok(choice),
+        Tuning::Known(choice) => match choice.lacks(gpu.caps()) {
+            Some(lacking) => Err(Error::Request(format!(
+                "the kernels \"{choice}\" need {lacking}, which {} has not; choose others",
+                gpu.description().name
+            ))),
+            None => Ok(choice),
+        },
     }
 }
 
-/// The fastest of the right kernels; `bytes` allows those that round activations to bytes.
-async fn choose(check: &Check<'_>, bench: &Bench<'_>, bytes: bool) -> Result<TuningReport> {
-    let mut candidates = Vec::new();
-    let mut kernels = KernelChoice::PLAIN;
-    let matvecs = Matvec::ALL.into_iter().filter(|kernel| bytes || !kernel.bytes());
-    let matmuls = Matmul::ALL.into_iter().filter(|kernel| bytes || !kernel.bytes());
-    let choices: Vec<_> = matvecs.map(|matvec| KernelChoice { matvec, ..kernels }).collect();
-    kernels = fastest(check, bench, Work::One, &choices, &mut candidates).await?;
-    let choices = [true, false].map(|fused| KernelChoice { fused, ..kernels });
-    kernels = fastest(check, bench, Work::Gate, &choices, &mut candidates).await?;
-    let choices: Vec<_> = matmuls.map(|matmul| KernelChoice { matmul, ..kernels }).collect();
-    kernels = fastest(check, bench, Work::Many, &choices, &mut candidates).await?;
+/// The fastest of the right kernels; `rounding` allows those that round activations.
+async fn choose(checks: &Checks<'_>, rounding: bool) -> Result<TuningReport> {
+    let matvecs = Matvec::on(checks.main.gpu.caps()).filter(|kernel| rounding || !kernel.bytes());
+    let matmuls = Matmul::on(checks.main.gpu.caps()).filter(|kernel| rounding || !kernel.rounds());
+
+    let plain = KernelChoice::PLAIN;
+    let one = Trial::new(checks, Work::One, matvecs.map(|matvec| KernelChoice { matvec, ..plain }).collect()).await?;
+    let bench = Bench::new(checks.main.gpu, checks.main.subject, one.first_right()?).await?;
+    let (kernels, mut candidates) = one.fastest(checks, &bench).await?;
+    let gate = Trial::new(checks, Work::Gate, [true, false].map(|fused| KernelChoice { fused, ..kernels }).into()).await?;
+    let (kernels, tried) = gate.fastest(checks, &bench).await?;
+    candidates.extend(tried);
+    let many = Trial::new(checks, Work::Many, matmuls.map(|matmul| KernelChoice { matmul, ..kernels }).collect()).await?;
+    let (kernels, tried) = many.fastest(checks, &bench).await?;
+    candidates.extend(tried);
     Ok(TuningReport { kernels, candidates })
 }
 
-/// The fastest of the choices that are right at this work. Fails where none is.
-async fn fastest(
-    check: &Check<'_>,
-    bench: &Bench<'_>,
+/// Choices that may do a work, and why some must not.
+struct Trial {
     work: Work,
-    choices: &[KernelChoice],
-    tried: &mut Vec<Candidate>,
-) -> Result<KernelChoice> {
-    let mut faults = Vec::new();
-    for &choice in choices {
-        faults.push(check.fault(work, choice).await?);
+    choices: Vec<KernelChoice>,
+    faults: Vec<Option<String>>,
+}
+
+impl Trial {
+    /// With what checking them on the main format finds.
+    async fn new(checks: &Checks<'_>, work: Work, choices: Vec<KernelChoice>) -> Result<Self> {
+        let mut faults = Vec::new();
+        for &choice in &choices {
+            faults.push(checks.main.fault(work, choice).await?);
+        }
+        Ok(Self { work, choices, faults })
     }
-    // In rounds, because something else may take the processor for a while.
-    let mut times = vec![Duration::MAX; choices.len()];
-    for _ in 0..ROUNDS {
-        for (i, &choice) in choices.iter().enumerate() {
-            let least = times.iter().min().copied().unwrap_or(Duration::MAX);
-            if faults[i].is_none() && (times[i] == Duration::MAX || times[i] / 2 <= least) {
-                times[i] = times[i].min(bench.time(choice, work, least).await?);
+
+    /// Those that are right so far, by number.
+    fn right(&self) -> impl Iterator<Item = usize> {
+        (0..self.choices.len()).filter(|&i| self.faults[i].is_none())
+    }
+
+    fn first_right(&self) -> Result<KernelChoice> {
+        self.right().next().map(|i| self.choices[i]).ok_or_else(|| self.none_is_right())
+    }
+
+    fn none_is_right(&self) -> Error {
+        let why = |(choice, fault): (&KernelChoice, &Option<String>)| {
+            format!("{}: {}", self.work.kernel(*choice), fault.as_deref().unwrap_or_default())
+        };
+        let why: Vec<_> = self.choices.iter().zip(&self.faults).map(why).collect();
+        Error::Adapter(format!("every kernel for the {} computes wrong numbers ({})", self.work.name(), why.join("; ")))
+    }
+
+    /// The fastest one that is right for all that the model multiplies, and what became of each.
+    async fn fastest(mut self, checks: &Checks<'_>, bench: &Bench<'_>) -> Result<(KernelChoice, Vec<Candidate>)> {
+        let times = self.times(bench).await?;
+        let weighed = |&i: &usize| times[i].as_secs_f64() * self.work.handicap(self.choices[i]);
+        let mut order: Vec<usize> = self.right().collect();
+        order.sort_by(|a, b| weighed(a).total_cmp(&weighed(b)));
+        let mut won = None;
+        for i in order {
+            self.faults[i] = checks.fault_elsewhere(self.work, self.choices[i]).await?;
+            if self.faults[i].is_none() {
+                won = Some(i);
+                break;
             }
         }
-    }
-    let weighed = |&i: &usize| times[i].as_secs_f64() * work.handicap(choices[i]);
-    let right = (0..choices.len()).filter(|&i| faults[i].is_none());
-    let won = right.min_by(|a, b| weighed(a).total_cmp(&weighed(b)));
-    for (i, (&choice, dropped)) in choices.iter().zip(&faults).enumerate() {
-        let milliseconds = dropped.is_none().then(|| 1e3 * times[i].as_secs_f64());
-        let (work, kernel, dropped) = (work.name(), work.kernel(choice), dropped.clone());
-        tried.push(Candidate { work, kernel, milliseconds, dropped, chosen: won == Some(i) });
-    }
-    won.map(|i| choices[i]).ok_or_else(|| {
-        let why = |(choice, fault): (&KernelChoice, &Option<String>)| {
-            format!("{}: {}", work.kernel(*choice), fault.as_deref().unwrap_or_default())
+        let Some(won) = won else { return Err(self.none_is_right()) };
+        let candidate = |i: usize| Candidate {
+            work: self.work.name(),
+            kernel: self.work.kernel(self.choices[i]),
+            milliseconds: self.faults[i].is_none().then(|| 1e3 * times[i].as_secs_f64()),
+            dropped: self.faults[i].clone(),
+            chosen: won == i,
         };
-        let why: Vec<_> = choices.iter().zip(&faults).map(why).collect();
-        Error::Adapter(format!("every kernel for the {} computes wrong numbers ({})", work.name(), why.join("; ")))
-    })
+        Ok((self.choices[won], (0..self.choices.len()).map(candidate).collect()))
+    }
+
+    async fn times(&self, bench: &Bench<'_>) -> Result<Vec<Duration>> {
+        // In rounds, because something else may take the processor for a while.
+        let mut times = vec![Duration::MAX; self.choices.len()];
+        for _ in 0..ROUNDS {
+            for i in self.right() {
+                let least = times.iter().min().copied().unwrap_or(Duration::MAX);
+                if times[i] == Duration::MAX || times[i] / 2 <= least {
+                    times[i] = times[i].min(bench.time(self.choices[i], self.work, least).await?);
+                }
+            }
+        }
+        Ok(times)
+    }
 }

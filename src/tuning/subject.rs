@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::engine::Precision;
 use crate::gpu::{AdapterDescription, Gpu, fingerprint};
-use crate::kernels::KernelChoice;
+use crate::kernels::{KernelChoice, can_make_bytes, is_quantized};
 use crate::model_files::ModelFiles;
 use crate::models::{Role, role};
 use crate::weights::DType;
@@ -41,22 +41,77 @@ impl Subject {
                 *elements.entry((dtype, rows, cols)).or_insert(0) += rows as u64 * cols as u64;
             }
         };
-        for tensor in files.checkpoint.tensors() {
-            if let [rows, cols] = tensor.shape[..]
-                && matches!(role(&tensor.name), Role::Attention | Role::FeedForward | Role::SharedExpert)
-            {
-                add(tensor.dtype, rows, cols);
-            }
-        }
         let chosen = files.architecture.dims().chosen;
-        for layer in files.architecture.expert_layers(&files.checkpoint)? {
-            for matrix in layer.record.matrices() {
-                add(matrix.dtype, chosen * matrix.rows, matrix.cols);
+        for (part, dtype, rows, cols) in products(files)? {
+            match part {
+                Part::Layer => add(dtype, rows, cols),
+                Part::Experts => add(dtype, chosen * rows, cols),
+                Part::Head | Part::Router => {}
             }
         }
         let most = elements.into_iter().max_by_key(|(_, elements)| *elements);
         Ok(most.map(|((dtype, rows, cols), _)| Self { dtype, rows, cols: cols.next_multiple_of(dtype.block_len()) }))
     }
+}
+
+/// What a matrix is in a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// A projection of attention or of feed-forward, which every token passes.
+    Layer,
+    /// A routed expert's.
+    Experts,
+    Head,
+    /// What chooses experts: its input is never rounded.
+    Router,
+}
+
+/// Part, format, rows and columns of the model's matrices.
+fn products(files: &ModelFiles) -> Result<Vec<(Part, DType, usize, usize)>> {
+    let experts = files.architecture.dims().experts;
+    let mut found = Vec::new();
+    for tensor in files.checkpoint.tensors() {
+        let [rows, cols] = tensor.shape[..] else { continue };
+        let part = match role(&tensor.name) {
+            Role::Attention | Role::FeedForward | Role::SharedExpert => Part::Layer,
+            Role::Ends => Part::Head,
+            Role::Other if rows == experts => Part::Router,
+            Role::Other => continue,
+        };
+        found.push((part, tensor.dtype, rows, cols));
+    }
+    for layer in files.architecture.expert_layers(&files.checkpoint)? {
+        found.extend(layer.record.matrices().map(|matrix| (Part::Experts, matrix.dtype, matrix.rows, matrix.cols)));
+    }
+    Ok(found)
+}
+
+/// How a model multiplies the weights of one format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Use {
+    /// By activations that kernels may round.
+    pub(super) rounded: bool,
+    /// By activations that stay floats whatever the kernel.
+    pub(super) floats: bool,
+    /// In layers, where kernels do what follows the product too.
+    pub(super) layers: bool,
+}
+
+/// The formats of the model's matrices.
+pub(super) fn uses(files: &ModelFiles) -> Result<BTreeMap<DType, Use>> {
+    let products = products(files)?;
+    let layer = |part: Part| matches!(part, Part::Layer | Part::Experts);
+    // What shares its input with a matrix of floats gets floats, and so does what follows attention with heads of odd sizes.
+    let mixed = products.iter().any(|&(part, dtype, ..)| layer(part) && !is_quantized(dtype))
+        || !can_make_bytes(files.architecture.dims().head_dim);
+    let mut uses = BTreeMap::new();
+    for (part, dtype, ..) in products {
+        let found: &mut Use = uses.entry(dtype).or_default();
+        found.rounded |= part != Part::Router && is_quantized(dtype);
+        found.floats |= part == Part::Router || !is_quantized(dtype) || (layer(part) && mixed);
+        found.layers |= layer(part);
+    }
+    Ok(uses)
 }
 
 /// What a [`KernelChoice`](crate::KernelChoice) was measured for. Where any of it is different, another choice may be faster.
@@ -70,6 +125,8 @@ pub struct TuningKey {
     pub driver: String,
     /// The driver's version text.
     pub driver_info: String,
+    /// The optional features that the device has, as [`Caps::tier`](crate::Caps::tier) names them.
+    pub tier: String,
     /// Moxel's version and a number for its shaders: others are faster or slower.
     pub version: String,
     /// The weight format.
@@ -78,6 +135,8 @@ pub struct TuningKey {
     pub rows: usize,
     /// Its columns.
     pub cols: usize,
+    /// All weight formats of the model: kernels were checked with each.
+    pub formats: Vec<DType>,
     /// Which kernels were allowed.
     pub precision: Precision,
 }
@@ -91,14 +150,14 @@ impl TuningKey {
     /// Whether these kernels may compute what it is the key of: whoever reads them from a file cannot be sure.
     #[must_use]
     pub fn allows(&self, kernels: &KernelChoice) -> bool {
-        self.precision == Precision::Fast || !kernels.uses_bytes()
+        self.precision == Precision::Fast || !kernels.rounds_activations()
     }
 
     /// Whether it was measured on this adapter, with its present driver, by these kernels.
     #[must_use]
     pub fn is_of(&self, adapter: &AdapterDescription) -> bool {
-        let AdapterDescription { name, backend, driver, driver_info, .. } = adapter;
-        (&self.adapter, &self.backend, &self.driver, &self.driver_info) == (name, backend, driver, driver_info)
+        let AdapterDescription { name, backend, driver, driver_info, tier, .. } = adapter;
+        (&self.adapter, &self.backend, &self.driver, &self.driver_info, &self.tier) == (name, backend, driver, driver_info, tier)
             && self.version == version()
     }
 
@@ -108,15 +167,18 @@ impl TuningKey {
     /// The model's experts are malformed.
     pub fn new(gpu: &Gpu, files: &ModelFiles, precision: Precision) -> Result<Option<Self>> {
         let adapter = gpu.description();
-        Ok(Subject::of(files)?.map(|Subject { dtype, rows, cols }| Self {
+        let Some(Subject { dtype, rows, cols }) = Subject::of(files)? else { return Ok(None) };
+        Ok(Some(Self {
             adapter: adapter.name.clone(),
             backend: adapter.backend.clone(),
             driver: adapter.driver.clone(),
             driver_info: adapter.driver_info.clone(),
+            tier: adapter.tier.clone(),
             version: version(),
             format: dtype,
             rows,
             cols,
+            formats: uses(files)?.into_keys().collect(),
             precision,
         }))
     }

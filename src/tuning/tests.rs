@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Bench, Check, Subject, choose};
+use super::check::Check;
+use super::checks::Checks;
+use super::subject::{Subject, Use};
+use super::{Work, choose};
 use crate::gpu::{Gpu, GpuOptions};
-use crate::kernels::{KernelChoice, is_quantized};
+use crate::kernels::{KernelChoice, Matmul, Matvec, is_quantized};
 use crate::weights::DType;
 use crate::{Error, Result};
 
@@ -17,8 +20,12 @@ fn subject(dtype: DType) -> Subject {
     Subject { dtype, rows: 96, cols }
 }
 
-fn dropped(check: &Check<'_>, bench: &Bench<'_>) -> Result<(Vec<String>, KernelChoice)> {
-    let report = pollster::block_on(choose(check, bench, true))?;
+fn alone(main: Check<'_>) -> Checks<'_> {
+    Checks { main, further: Vec::new() }
+}
+
+fn dropped(checks: &Checks<'_>) -> Result<(Vec<String>, KernelChoice)> {
+    let report = pollster::block_on(choose(checks, true))?;
     let names = report.candidates.into_iter().filter(|c| c.dropped.is_some()).map(|c| c.kernel).collect();
     Ok((names, report.kernels))
 }
@@ -27,13 +34,15 @@ fn dropped(check: &Check<'_>, bench: &Bench<'_>) -> Result<(Vec<String>, KernelC
 fn right_kernels_of_every_format_pass() {
     let gpu = gpu();
     for dtype in DType::ALL {
-        let check = Check::new(&gpu, subject(dtype), 1).unwrap();
-        let bench = pollster::block_on(Bench::new(&gpu, subject(dtype))).unwrap();
-        let report = pollster::block_on(choose(&check, &bench, is_quantized(dtype))).unwrap();
+        let checks = alone(Check::new(&gpu, subject(dtype), 1).unwrap());
+        let report = pollster::block_on(choose(&checks, is_quantized(dtype))).unwrap();
         for candidate in &report.candidates {
             assert_eq!(candidate.dropped, None, "{dtype}: {candidate:?}");
         }
-        assert_eq!(report.candidates.len(), if is_quantized(dtype) { 11 } else { 6 });
+        let rounding = is_quantized(dtype);
+        let matvecs = Matvec::on(gpu.caps()).filter(|kernel| rounding || !kernel.bytes()).count();
+        let matmuls = Matmul::on(gpu.caps()).filter(|kernel| rounding || !kernel.rounds()).count();
+        assert_eq!(report.candidates.len(), matvecs + 2 + matmuls);
         assert_eq!(report.candidates.iter().filter(|c| c.chosen).count(), 3);
     }
 }
@@ -44,13 +53,59 @@ fn a_wrong_kernel_is_dropped() {
     let (gpu, subject) = (gpu(), subject(DType::Q4_1));
     let mut check = Check::new(&gpu, subject, 1).unwrap();
     check.bytes = Check::new(&gpu, subject, 2).unwrap().bytes;
-    let bench = pollster::block_on(Bench::new(&gpu, subject)).unwrap();
-    let (dropped, kernels) = dropped(&check, &bench).unwrap();
-    assert_eq!(
-        dropped,
-        ["rows, bytes", "rows of four lanes, bytes", "cooperative, bytes", "rows, bytes", "rows of four lanes, bytes"]
-    );
-    assert!(!kernels.uses_bytes());
+    let (dropped, kernels) = dropped(&alone(check)).unwrap();
+    let matvecs = Matvec::on(gpu.caps()).filter(|kernel| kernel.bytes()).map(|kernel| kernel.to_string());
+    let matmuls = Matmul::ALL.into_iter().filter(|kernel| kernel.bytes()).map(|kernel| kernel.to_string());
+    assert_eq!(dropped, matvecs.chain(matmuls).collect::<Vec<_>>());
+    assert!(!kernels.matvec.bytes() && !kernels.matmul.bytes());
+}
+
+/// Right for the format that is measured, and wrong for another one of the model.
+#[test]
+fn a_kernel_that_is_wrong_elsewhere_is_not_chosen() {
+    let gpu = gpu();
+    let used = Use { rounded: true, floats: false, layers: true };
+    let mut other = Check::new(&gpu, subject(DType::Q6K), 1).unwrap();
+    other.bytes = Check::new(&gpu, subject(DType::Q6K), 2).unwrap().bytes;
+    let checks = Checks { main: Check::new(&gpu, subject(DType::Q4_1), 1).unwrap(), further: vec![(used, other)] };
+    let (dropped, kernels) = dropped(&checks).unwrap();
+    assert!(dropped.iter().all(|name| name.contains("bytes")), "{dropped:?}");
+    assert!(!kernels.matvec.bytes() && !kernels.matmul.bytes());
+}
+
+/// Which products of the model a choice is checked with: those that it has, in the kernel's form.
+#[test]
+fn formats_are_checked_as_they_are_used() {
+    let gpu = gpu();
+    let bytes = KernelChoice { matvec: Matvec::RowsBytes, ..KernelChoice::PLAIN };
+    let fault = |used: Use, wrong_bytes: bool, work: Work, choice: KernelChoice| {
+        let mut other = Check::new(&gpu, subject(DType::Q6K), 1).unwrap();
+        let wrong = Check::new(&gpu, subject(DType::Q6K), 2).unwrap();
+        if wrong_bytes {
+            other.bytes = wrong.bytes
+        } else {
+            other.floats = wrong.floats
+        }
+        let checks = Checks { main: Check::new(&gpu, subject(DType::Q4_1), 1).unwrap(), further: vec![(used, other)] };
+        let fault = pollster::block_on(checks.fault_elsewhere(work, choice)).unwrap();
+        assert!(fault.iter().all(|why| why.starts_with("Q6_K: element ")), "{fault:?}");
+        fault.is_some()
+    };
+    let layers = Use { rounded: true, floats: false, layers: true };
+    for work in [Work::One, Work::Gate] {
+        assert!(fault(layers, true, work, bytes));
+        assert!(!fault(layers, false, work, bytes));
+        assert!(fault(layers, false, work, KernelChoice::PLAIN));
+        assert!(fault(Use { floats: true, ..layers }, false, work, bytes));
+    }
+    assert!(fault(layers, false, Work::Many, bytes));
+    let head = Use { layers: false, ..layers };
+    assert!(fault(head, true, Work::One, bytes));
+    assert!(!fault(head, true, Work::Gate, bytes));
+    let router = Use { rounded: false, floats: true, layers: false };
+    assert!(!fault(router, true, Work::One, bytes));
+    assert!(fault(router, false, Work::One, bytes));
+    assert!(fault(router, false, Work::Many, bytes));
 }
 
 #[test]
@@ -59,8 +114,7 @@ fn an_adapter_without_a_right_kernel_is_refused() {
     let mut check = Check::new(&gpu, subject, 1).unwrap();
     let other = Check::new(&gpu, subject, 2).unwrap();
     (check.bytes, check.floats) = (other.bytes, other.floats);
-    let bench = pollster::block_on(Bench::new(&gpu, subject)).unwrap();
-    match dropped(&check, &bench) {
+    match dropped(&alone(check)) {
         Err(Error::Adapter(why)) => assert!(why.contains("product of one token") && why.contains("rows, f32"), "{why}"),
         other => panic!("{other:?}"),
     }

@@ -99,7 +99,11 @@ def main():
     errors = result["errors"]
     wrong = [f"{name}: {'; '.join(errors[name])}" for name in wanted if errors[name]]
     wrong += [f"refused/{name}: was accepted, though it is wrong" for name in refused if not errors[f"refused/{name}"]]
-    print(f"{len(wanted)} shaders compiled, {len(refused)} to be refused, on {result['adapter'] or 'an unnamed adapter'}")
+    adapter = result["adapter"] or "an unnamed adapter"
+    print(f"{len(wanted)} shaders compiled, {len(refused)} to be refused, on {adapter}")
+    for feature in sorted(set(result["without"].values())):
+        names = [name for name, missing in result["without"].items() if missing == feature]
+        print(f"{len(names)} of them left out: {adapter} is without {feature}")
     if wrong:
         sys.exit("\n".join(wrong))
 

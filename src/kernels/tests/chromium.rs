@@ -14,7 +14,8 @@ fn chromium_compiles_every_variant() {
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     for variant in ALL.iter() {
-        std::fs::write(folder.join(format!("{}.wgsl", variant.shader)), variant.shader.wgsl().unwrap()).unwrap();
+        std::fs::write(folder.join(format!("{}.wgsl", variant.shader)), variant.shader.clone().in_browser().wgsl().unwrap())
+            .unwrap();
     }
     let done = Command::new("python3").arg(root.join("tests/chromium/compile.py")).arg(&folder).output().unwrap();
     let text = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);

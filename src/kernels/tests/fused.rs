@@ -1,7 +1,7 @@
 //! `gated`, `residual`, and products of rows whose norm is not divided by yet: what one token's layers consist of.
 
 use super::blocks::{BLOCK_WORDS, Row, from_bytes, half_steps};
-use super::harness::{Random, as_floats, close, floats, padded, poisoned, run, words};
+use super::harness::{Random, as_floats, close, floats, gpu, padded, poisoned, run, words};
 use super::weights::{matrix, odd_columns, random_weights, values};
 use crate::gpu::Recorder;
 use crate::kernels::{
@@ -14,7 +14,7 @@ use crate::weights::DType;
 const EPS: f32 = 1e-5;
 
 fn kernels(dtype: DType) -> impl Iterator<Item = Matvec> {
-    Matvec::ALL.into_iter().filter(move |kernel| is_quantized(dtype) || !kernel.bytes())
+    Matvec::on(gpu().caps()).filter(move |kernel| is_quantized(dtype) || !kernel.bytes())
 }
 
 /// What rounding can do to each row of a product: proportional to the sum of the products' magnitudes, a weight counting as

@@ -5,7 +5,8 @@ use naga::proc::BoundsCheckPolicies;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{Module, ShaderStage};
 
-use super::variants::{ALL, valid};
+use super::variants::{ALL, capabilities, valid};
+use crate::gpu::{HALVES, SUBGROUPS, Shader};
 
 type Translate = fn(&Module, &ModuleInfo) -> Result<String, String>;
 
@@ -51,7 +52,13 @@ fn gl_es(module: &Module, info: &ModuleInfo) -> Result<String, String> {
     Ok(text)
 }
 
-/// The cell of a shader's row in the table: `ok`, or why it cannot be translated.
+/// The name of a variant's row: variants that need an optional feature have one of their own.
+fn row(shader: &Shader) -> String {
+    let feature = [SUBGROUPS, HALVES].into_iter().find(|feature| shader.has(feature));
+    feature.map_or(shader.label().to_owned(), |feature| format!("{}.{feature}", shader.label()))
+}
+
+/// The cell of a row in the table: `ok`, or why it cannot be translated.
 fn written(shader: &str, column: usize) -> Option<&'static str> {
     let row = include_str!("../../../shaders/README.md").lines().find(|line| line.starts_with(&format!("| `{shader}` |")))?;
     row.split('|').nth(2 + column).map(str::trim)
@@ -60,10 +67,10 @@ fn written(shader: &str, column: usize) -> Option<&'static str> {
 #[test]
 fn every_variant_is_translated_as_the_table_says() {
     for variant in ALL.iter() {
-        let (module, info) = valid(&variant.shader.wgsl().unwrap()).unwrap();
+        let (module, info) = valid(&variant.shader.wgsl().unwrap(), capabilities(&variant.shader)).unwrap();
         for (column, (target, translate)) in TARGETS.into_iter().enumerate() {
-            let Some(expected) = written(variant.shader.label(), column) else {
-                panic!("{} has no cell for {target} in shaders/README.md", variant.shader.label());
+            let Some(expected) = written(&row(&variant.shader), column) else {
+                panic!("{} has no cell for {target} in shaders/README.md", row(&variant.shader));
             };
             let result = translate(&module, &info);
             assert_eq!(result.is_ok(), expected == "ok", "{} to {target}: written {expected:?}, {result:?}", variant.shader);

@@ -8,7 +8,7 @@ use naga::proc::Layouter;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ScalarKind, TypeInner};
 
-use crate::gpu::Shader;
+use crate::gpu::{HALVES, SUBGROUPS, Shader};
 use crate::kernels::{
     KvType, Matmul, Matvec, add_bias, argmax, attention, combine, copy_memory, embed, gated, is_quantized, matmul,
     merge_attention, moe_group, multiply_add, prompt_attention, residual, rms_norm, rope_append, router, sample, swiglu,
@@ -47,8 +47,13 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
             add(matmul::PARAMS, kernels().map(|k| matmul::matvec_shader(k, dtype, k.bytes(), experts)).collect());
             add(gated::PARAMS, kernels().map(|k| gated::shader(k, dtype, k.bytes(), experts)).collect());
             add(residual::PARAMS, kernels().map(|k| residual::shader(k, dtype, k.bytes(), experts)).collect());
-            let kernels = Matmul::ALL.into_iter().filter(|k| fits(k.bytes()));
-            add(matmul::PARAMS, kernels.map(|k| matmul::matmul_shader(k, dtype, k.bytes(), experts)).collect());
+        }
+    }
+    for dtype in DType::ALL {
+        for kernel in Matmul::ALL.into_iter().filter(|k| is_quantized(dtype) || !k.bytes()) {
+            let widths = BTreeSet::from([None, Some(kernel.tile()), Some(kernel.expert_tile(0, 1))]);
+            let shader = |width| matmul::matmul_shader(kernel, dtype, kernel.bytes(), width);
+            add(matmul::PARAMS, widths.into_iter().map(shader).collect());
         }
     }
     add(merge_attention::PARAMS, vec![merge_attention::shader()]);
@@ -64,13 +69,19 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     all
 });
 
-/// WGSL as naga understands and accepts it with what WebGPU always has: naga counts pack2x16float as a capability, which
-/// only backends below WebGPU's level lack.
-pub(super) fn valid(wgsl: &str) -> Result<(Module, ModuleInfo), String> {
+/// What a variant may ask of a device: what WebGPU always has, and the feature that it says it needs. naga counts pack2x16float as a
+/// capability, which only backends below WebGPU's level lack.
+pub(super) fn capabilities(shader: &Shader) -> Capabilities {
+    let mut found = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    found.set(Capabilities::SUBGROUP, shader.has(SUBGROUPS));
+    found.set(Capabilities::SHADER_FLOAT16, shader.has(HALVES));
+    found
+}
+
+/// WGSL as naga understands and accepts it with these capabilities.
+pub(super) fn valid(wgsl: &str, capabilities: Capabilities) -> Result<(Module, ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(wgsl).map_err(|e| e.emit_to_string(wgsl))?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32)
-        .validate(&module)
-        .map_err(|e| e.emit_to_string(wgsl))?;
+    let info = Validator::new(ValidationFlags::all(), capabilities).validate(&module).map_err(|e| e.emit_to_string(wgsl))?;
     Ok((module, info))
 }
 
@@ -137,7 +148,7 @@ fn only_bounded_loops(wgsl: &str) -> Result<(), String> {
 #[test]
 fn every_variant_is_valid_within_the_default_limits() {
     for_each(|variant, wgsl| {
-        let (module, _) = valid(wgsl)?;
+        let (module, _) = valid(wgsl, capabilities(&variant.shader))?;
         within_default_limits(&module)?;
         same_params(&module, variant.params)?;
         only_bounded_loops(wgsl)
@@ -160,10 +171,14 @@ fn every_variant_has_a_name_of_its_own_and_every_shader_a_variant() {
 #[test]
 fn what_breaks_a_rule_is_noticed() {
     let shader = |body: &str, globals: &str| format!("{globals}\n@compute @workgroup_size(64) fn main() {{ {body} }}");
-    let module = |wgsl: &str| valid(wgsl).unwrap().0;
+    let base = capabilities(&Shader::new("matvec"));
+    let module = |wgsl: &str| valid(wgsl, base).unwrap().0;
 
-    assert!(valid(&shader("let x: u32 = 1.5;", "")).is_err());
-    assert!(valid(&shader("let x = 1.5h;", "enable f16;")).is_err(), "an optional feature");
+    assert!(valid(&shader("let x: u32 = 1.5;", ""), base).is_err());
+    assert!(valid(&shader("let x = 1.5h;", "enable f16;"), base).is_err(), "an optional feature");
+    let in_subgroup = shader("let x = subgroupAdd(1u);", "");
+    assert!(valid(&in_subgroup, base).is_err(), "an optional feature");
+    assert!(valid(&in_subgroup, capabilities(&Shader::new("matvec").with(SUBGROUPS))).is_ok());
 
     assert!(within_default_limits(&module(&shader("", "var<workgroup> a: array<f32, 4096>;"))).is_ok());
     assert!(within_default_limits(&module(&shader("", "var<workgroup> a: array<f32, 4097>;"))).is_err());
