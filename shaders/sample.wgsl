@@ -2,8 +2,8 @@
 //
 // With top-k or top-p the likeliest tokens are candidates, sorted, the lowest id first among equals; otherwise all tokens are, in the
 // order of their ids. The draw is a point on the line of the candidates' weights. To sort few, a distance below the best logit is
-// looked for within which there are enough tokens, by cutting an interval in eight a few times; if that takes in many, they are
-// sorted all the same.
+// looked for within which there are enough tokens: from the highest logits that the lanes have met, or by cutting an interval in
+// eight a few times. If that takes in many, they are sorted all the same.
 
 import package::shared::guard::halted;
 
@@ -25,7 +25,7 @@ const NOT_A_NUMBER: u32 = 0x7fc00000u;
 const DAMAGED: u32 = 0xffffffffu;
 const RECENT: u32 = 8u; // where `draw` has the ids
 const FARTHEST: f32 = 32.0; // below the best logit, where the search begins; what is farther away weighs e^-32 at most
-const ROUNDS: u32 = 3u;
+const ROUNDS: u32 = 8u;
 const FEW: f32 = 512.0; // candidates that are sorted without a further round
 
 var<workgroup> partial: array<f32, THREADS>;
@@ -123,6 +123,19 @@ fn find_best(thread: u32, cols: u32) {
     }
 }
 
+// As many lanes have met a logit of at least the one that is highest but top-k - 1, so that the k likeliest are not farther away.
+fn limit(thread: u32, highest: f32) {
+    let own = partial[thread];
+    var higher = 0u;
+    for (var other = 0u; other < THREADS; other++) {
+        higher += select(0u, 1u, partial[other] > own || (partial[other] == own && other < thread));
+    }
+    if higher + 1u == draw[2] {
+        search.far = highest - own;
+        search.ended = 1u;
+    }
+}
+
 // Cuts the interval of distances in eight and keeps the part behind whose end there are enough tokens for the first time.
 fn narrow(thread: u32, cols: u32, highest: f32, now: Search) {
     let top_k = draw[2];
@@ -134,11 +147,15 @@ fn narrow(thread: u32, cols: u32, highest: f32, now: Search) {
     var all = 0.0;
     for (var i = thread; i < cols; i += THREADS) {
         let logit = logits[i];
-        let amount = select(weight(logit, highest, 1.0), 1.0, top_k > 0u);
         let distance = vec4(highest - logit);
-        a += select(vec4(0.0), vec4(amount), distance <= first);
-        b += select(vec4(0.0), vec4(amount), distance <= second);
-        all += amount;
+        // Once the weight of all is known, what is farther away matters no more.
+        if now.all == 0.0 || distance.x <= now.far {
+            var amount = 1.0;
+            if top_k == 0u { amount = weight(logit, highest, 1.0); }
+            a += select(vec4(0.0), vec4(amount), distance <= first);
+            b += select(vec4(0.0), vec4(amount), distance <= second);
+            all += amount;
+        }
     }
     within[thread] = a;
     within[THREADS + thread] = b;
@@ -159,12 +176,12 @@ fn narrow(thread: u32, cols: u32, highest: f32, now: Search) {
     if thread == 0u {
         var next = now;
         // A little more than is wanted, so that no rounding leaves a candidate out.
-        let wanted = select(bitcast<f32>(draw[3]) * up_to[8] * 1.00002, f32(top_k), top_k > 0u);
+        next.all = select(now.all, up_to[8], now.all == 0.0);
+        let wanted = select(bitcast<f32>(draw[3]) * next.all * 1.00002, f32(top_k), top_k > 0u);
         var part = 8u;
         for (var i = 8u; i > 0u; i--) {
             if up_to[i - 1u] >= wanted { part = i - 1u; }
         }
-        next.all = up_to[8];
         if part == 8u {
             // In the first round: they are farther away. Later it is a matter of rounding, and what was known holds.
             next.far = select(now.far, -LOWEST, now.all == 0.0);
@@ -180,19 +197,37 @@ fn narrow(thread: u32, cols: u32, highest: f32, now: Search) {
     }
 }
 
-// The `count` gathered candidates, the likeliest first: a bitonic sort in which every comparison puts the smaller index right, so
+fn precedes(a: vec2<u32>, b: vec2<u32>) -> bool {
+    return a.x > b.x || (a.x == b.x && a.y < b.y);
+}
+
+// The gathered candidates, the likeliest first. As many as lanes: each counts those before its own, with two barriers.
+fn rank(thread: u32, count: u32) {
+    let own = candidates[thread];
+    var place = 0u;
+    for (var other = 0u; other < count; other++) {
+        place += select(0u, 1u, precedes(candidates[other], own));
+    }
+    storageBarrier();
+    if thread < count { candidates[place] = own; }
+    storageBarrier();
+}
+
+// Any number of them: a bitonic sort in which every comparison puts the smaller index right, so
 // that what would lie behind the end needs no place.
 fn sort(thread: u32, count: u32) {
+    var pairs = 1u;
+    for (var places = 2u; places < count; places *= 2u) { pairs = places; }
     for (var size = 2u; size < 2u * count; size *= 2u) {
         for (var gap = size / 2u; gap > 0u; gap /= 2u) {
-            for (var pair = thread; pair < count; pair += THREADS) {
+            for (var pair = thread; pair < pairs; pair += THREADS) {
                 let low = pair / gap * 2u * gap + pair % gap;
                 // The first step of a size compares from both ends.
                 let high = select(low + gap, low / size * size + size - 1u - low % size, gap == size / 2u);
                 if high < count {
                     let a = candidates[low];
                     let b = candidates[high];
-                    if b.x > a.x || (b.x == a.x && b.y < a.y) {
+                    if precedes(b, a) {
                         candidates[low] = b;
                         candidates[high] = a;
                     }
@@ -207,9 +242,9 @@ fn sort(thread: u32, count: u32) {
 fn weigh(i: u32, drawn: bool, highest: f32) -> f32 {
     var logit = LOWEST;
     if is_sorted() { logit = logit_of(candidates[i].x); } else { logit = logits[i]; }
-    let plain = weight(logit, highest, 1.0);
-    if !drawn { return plain; }
-    if plain < bitcast<f32>(draw[4]) { return 0.0; }
+    if !drawn { return weight(logit, highest, 1.0); }
+    let min_p = bitcast<f32>(draw[4]);
+    if min_p > 0.0 && weight(logit, highest, 1.0) < min_p { return 0.0; }
     return weight(logit, highest, bitcast<f32>(draw[1]));
 }
 
@@ -274,14 +309,16 @@ fn main(@builtin(local_invocation_index) thread: u32) {
     if temperature > 0.0 {
         var count = cols;
         if is_sorted() {
+            if top_k > 0u && top_k <= THREADS { limit(thread, top.logit); }
+            var now = workgroupUniformLoad(&search);
             for (var round = 0u; round < ROUNDS; round++) {
-                let now = workgroupUniformLoad(&search);
-                if now.ended == 0u { narrow(thread, cols, top.logit, now); }
+                if now.ended != 0u { break; }
+                narrow(thread, cols, top.logit, now);
+                now = workgroupUniformLoad(&search);
             }
-            let chosen = workgroupUniformLoad(&search);
             for (var i = thread; i < cols; i += THREADS) {
                 let logit = logits[i];
-                if top.logit - logit <= chosen.far {
+                if top.logit - logit <= now.far {
                     candidates[atomicAdd(&gathered, 1u)] = vec2(key_of(logit), i);
                 }
             }
@@ -289,10 +326,10 @@ fn main(@builtin(local_invocation_index) thread: u32) {
             workgroupBarrier();
             if thread == 0u { found = atomicLoad(&gathered); }
             count = workgroupUniformLoad(&found);
-            sort(thread, count);
+            if count <= THREADS { rank(thread, count); } else { sort(thread, count); }
             if top_k > 0u { count = min(count, top_k); }
             if top_p < 1.0 {
-                reach(thread, count, false, top_p, select(0.0, chosen.all, top_k == 0u), top.logit);
+                reach(thread, count, false, top_p, select(0.0, now.all, top_k == 0u), top.logit);
                 count = min(count, workgroupUniformLoad(&found) + 1u);
             }
         }
