@@ -30,8 +30,9 @@ const VALUES: u32 = 4u;
 @if(bytes)
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<u32>>; // [rows, y_stride / 32, 3]
 
-const THREADS: u32 = 64u;
-var<workgroup> partial: array<f32, THREADS>;
+// Few, because software drivers begin anew behind the barrier with every few of them.
+const THREADS: u32 = 32u;
+var<workgroup> partial: array<vec4<f32>, 8>;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -43,12 +44,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         @if(!bytes) { squares += v * v; }
         @if(bytes) { squares += dot(v, v); }
     }
-    partial[thread] = squares;
+    partial[thread / 4u][thread % 4u] = squares;
     workgroupBarrier();
-    var total = 0.0;
-    for (var i = 0u; i < THREADS; i++) {
-        total += partial[i];
-    }
+    let sums = partial[0] + partial[1] + partial[2] + partial[3] + partial[4] + partial[5] + partial[6] + partial[7];
+    let total = sums.x + sums.y + sums.z + sums.w;
     let scale = inverseSqrt(total / f32(params.cols) + params.eps);
     @if(!bytes) {
         let to_row = workgroup.x * params.y_stride;

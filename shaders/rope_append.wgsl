@@ -16,8 +16,7 @@ struct Params {
     context: u32,      // positions in the cache
     rotate: u32,       // see shared/rotation
     coarse_rows: u32,
-    normalize: u32,    // 1: q and k divided by the root of their mean square, after the rotation
-    eps: f32,
+    eps: f32,          // with `normalized` q and k are divided by the root of their mean square plus this, after the rotation
     floor_scale: f32,  // temperature: q *= log(1 + floor((position + 1) / floor_scale)) * temperature + 1
     temperature: f32,  // 0: none
 }
@@ -31,7 +30,7 @@ struct Params {
 @if(kv_q8) @group(0) @binding(6) var<storage, read_write> v_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
 
 const THREADS: u32 = 32u;
-var<workgroup> partial: array<f32, THREADS>; // sums of squares, then scales of blocks
+@if(normalized || kv_q8) var<workgroup> partial: array<f32, THREADS>; // sums of squares, then scales of blocks
 @if(kv_q8) var<workgroup> made: array<vec2<f32>, 128>; // a head of up to 256 dimensions
 
 @compute @workgroup_size(THREADS)
@@ -45,7 +44,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let from_head = token * params.stride + head * params.head_dim;
 
     var factor = 1.0;
-    if params.normalize == 1u {
+    @if(normalized) {
         // A rotation keeps the length, so that the sum of squares can be taken before it.
         var squares = 0.0;
         for (var i = lane; i < params.head_dim; i += THREADS) {

@@ -15,10 +15,9 @@ struct Quad { first: u32, second: u32, a: vec2<f32>, b: vec2<f32> }
 const FINE: u32 = 256u;
 
 // Cosine and sine of position * frequency, put together from two table entries: (a + b) turned is a turned, turned by b.
-fn angle(shape: Rotation, position: u32, pair: u32) -> vec2<f32> {
-    let pairs = shape.head_dim / 2u;
-    let a = table[(position / FINE) * pairs + pair];
-    let b = table[(shape.coarse_rows + position % FINE) * pairs + pair];
+fn angle(coarse: u32, fine: u32) -> vec2<f32> {
+    let a = table[coarse];
+    let b = table[fine];
     return vec2(a.x * b.x - a.y * b.y, a.y * b.x + a.x * b.y);
 }
 
@@ -34,8 +33,11 @@ fn quad(shape: Rotation, from_head: u32, i: u32, position: u32, is_v: bool) -> Q
     var a = vec2(qkv[from_head + first], qkv[from_head + first + 1u]);
     var b = vec2(qkv[from_head + second], qkv[from_head + second + 1u]);
     if shape.rotate != 0u && !is_v {
-        let by_0 = angle(shape, position, 2u * i);
-        let by_1 = angle(shape, position, 2u * i + 1u);
+        let pairs = shape.head_dim / 2u;
+        let coarse = position / FINE * pairs + 2u * i;
+        let fine = (shape.coarse_rows + position % FINE) * pairs + 2u * i;
+        let by_0 = angle(coarse, fine);
+        let by_1 = angle(coarse + 1u, fine + 1u);
         if halves {
             let p = turn(vec2(a.x, b.x), by_0);
             let r = turn(vec2(a.y, b.y), by_1);

@@ -119,7 +119,7 @@ pub(crate) fn attention(r: &mut Recorder, shape: &AttentionShape, new: &Projecte
         to_bytes: u32::from(s.bytes && spans == 1),
         rotate: rope.rotate,
         coarse_rows: rope.coarse_rows,
-        normalize: rope.normalize,
+        normalize: u32::from(new.rope.normalize.is_some()),
         eps: rope.eps,
         floor_scale: rope.floor_scale,
         temperature: rope.temperature,

@@ -6,7 +6,7 @@ use crate::gpu::{Dispatch, Recorder, Shader, Slice};
 
 params! {
     heads: u32, kv_heads: u32, head_dim: u32, stride: u32, context: u32, rotate: u32, coarse_rows: u32,
-    normalize: u32, eps: f32, floor_scale: f32, temperature: f32,
+    eps: f32, floor_scale: f32, temperature: f32,
 }
 
 /// Single steps in the rotation table, which the coarse rows count in.
@@ -68,7 +68,6 @@ impl Params {
                 Rotate::Halves => 2,
             },
             coarse_rows: u32_of(table_rows.saturating_sub(FINE_POSITIONS)),
-            normalize: u32::from(shape.normalize.is_some()),
             eps: shape.normalize.unwrap_or(0.0),
             floor_scale,
             temperature,
@@ -80,7 +79,7 @@ pub(crate) fn rope_append(r: &mut Recorder, shape: &RopeShape, s: &RopeSlices<'_
     let params = Params::new(shape, s.table);
     let bindings = [s.qkv, s.table, s.step, s.q, s.k_cache, s.v_cache];
     r.dispatch(Dispatch {
-        shader: shader(s.kv),
+        shader: shader(s.kv, shape.normalize.is_some()),
         params: params.bytes(),
         bindings: (1..).zip(bindings.map(Slice::clone)).collect(),
         groups: [u32_of(shape.heads + 2 * shape.kv_heads), u32_of(tokens), 1],
@@ -88,6 +87,7 @@ pub(crate) fn rope_append(r: &mut Recorder, shape: &RopeShape, s: &RopeSlices<'_
     });
 }
 
-pub(super) fn shader(kv: KvType) -> Shader {
-    kv.variant(Shader::new("rope_append"))
+/// `normalized`: q and k are. That needs a barrier, so others do without.
+pub(super) fn shader(kv: KvType, normalized: bool) -> Shader {
+    kv.variant(Shader::new("rope_append")).with_if(normalized, "normalized")
 }

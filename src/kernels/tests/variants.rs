@@ -62,7 +62,8 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     let heads = |kv| [64, 128, 256].map(|head_dim| prompt_attention::shader(kv, head_dim));
     add(prompt_attention::PARAMS, KvType::ALL.into_iter().flat_map(heads).collect());
     add(rms_norm::PARAMS, either.map(rms_norm::shader).into());
-    add(rope_append::PARAMS, KvType::ALL.map(rope_append::shader).into());
+    let normalized = |kv| either.map(|normalized| rope_append::shader(kv, normalized));
+    add(rope_append::PARAMS, KvType::ALL.into_iter().flat_map(normalized).collect());
     add(router::PARAMS, std::iter::once(None).chain(DType::ALL.map(Some)).map(router::shader).collect());
     add(sample::PARAMS, vec![sample::shader()]);
     add(swiglu::PARAMS, either.into_iter().flat_map(|scaled| either.map(|bytes| swiglu::shader(scaled, bytes))).collect());
