@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use indicatif::ProgressBar;
 use moxel::sampler::{Sampler, SamplingOptions};
-use moxel::{Counters, Engine, Session};
+use moxel::{Counters, Engine, ExpertPlan, Session};
 
 use super::plan::{Kind, Test};
 use super::profile::{self, Profile};
@@ -36,8 +36,10 @@ pub fn all(engine: &Engine, tests: &[Test], runs: u32, profile: Option<usize>) -
     let mut session = engine.session()?;
     let positions = tests.iter().map(Test::positions).max().unwrap_or(0);
     let tokens = some_tokens(positions, engine.info().vocab);
+    // Where experts may be missing, which ones are asked for is not left to what a model with random weights says.
+    let fed = engine.expert_plan().is_none_or(ExpertPlan::holds_all);
     let measured = |&test| {
-        let mut measured = one(&mut session, &tokens, test, runs)?;
+        let mut measured = one(&mut session, &tokens, (test, fed), runs)?;
         if let Some(chunk) = profile {
             measured.profile = profile::measure(&mut session, &tokens, test, chunk)?;
         }
@@ -51,8 +53,9 @@ fn some_tokens(count: usize, vocab: usize) -> Vec<u32> {
     (0..count).map(|i| ((i * 7919 + 1) % vocab) as u32).collect()
 }
 
-/// A position has the same token in every test, so that what one has left in the context serves the next as its depth.
-fn one(session: &mut Session, tokens: &[u32], test: Test, runs: u32) -> moxel::Result<Measured> {
+/// What one test has left in the context serves the next as its depth. `fed`: generation goes on with the tokens that the model chooses,
+/// as in a real one; otherwise a position has the same token in every test.
+fn one(session: &mut Session, tokens: &[u32], (test, fed): (Test, bool), runs: u32) -> moxel::Result<Measured> {
     let mut sampler = Sampler::new(SamplingOptions::default())?;
     session.rewind(test.depth);
     pollster::block_on(session.prefill(&tokens[session.tokens().len()..test.depth]))?;
@@ -67,9 +70,14 @@ fn one(session: &mut Session, tokens: &[u32], test: Test, runs: u32) -> moxel::R
         }
         session.rewind(test.depth);
         let begin = Instant::now();
-        // The tokens are fixed; each time the next one is computed as in a real generation.
-        for part in timed.chunks(chunk) {
-            pollster::block_on(session.next(part, &mut sampler))?;
+        if fed && test.kind == Kind::Generation {
+            let mut continuation = session.continuation(&timed[..1], sampler.clone(), test.count)?;
+            while pollster::block_on(continuation.next_id())?.is_some() {}
+        } else {
+            // Each time the next token is computed, whatever follows.
+            for part in timed.chunks(chunk) {
+                pollster::block_on(session.next(part, &mut sampler))?;
+            }
         }
         if run > 0 {
             samples.push(test.count as f64 / begin.elapsed().as_secs_f64());
