@@ -79,6 +79,21 @@ impl EngineOptions {
         })
     }
 
+    /// The same for this model.
+    ///
+    /// # Errors
+    /// It cannot hold heads of this size.
+    pub fn kv_for(&self, info: &ModelInfo) -> Result<KvType> {
+        let kv = self.kv_type();
+        if kv.holds(info.head_dim) {
+            return Ok(kv);
+        }
+        Err(Error::Request(format!(
+            "a KV cache in {kv} needs heads of a multiple of 32 dimensions, this model's have {}; choose f16",
+            info.head_dim
+        )))
+    }
+
     /// The positions that a session of this model would hold.
     ///
     /// # Errors
@@ -180,7 +195,8 @@ impl Engine {
         let (info, architecture, checkpoint) = (files.info(), &files.architecture, &files.checkpoint);
         let dims = architecture.dims();
         let context = options.context_for(info)?;
-        KvCache::check(gpu, &dims, context, options.kv_type())?;
+        let kv = options.kv_for(info)?;
+        KvCache::check(gpu, &dims, context, kv)?;
         let begin = Instant::now();
         let choice = tuning::kernels(gpu, files, options.tuning, options.precision).await?;
         let tuning = begin.elapsed();
@@ -224,7 +240,7 @@ impl Engine {
             model,
             dims,
             context,
-            kv: options.kv_type(),
+            kv,
             choice,
             load_times: LoadTimes { tuning, weights: begin.elapsed() - tuning },
             experts,

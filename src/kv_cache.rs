@@ -24,12 +24,6 @@ impl KvCache {
 
     /// Fails where a cache of this many positions cannot be made, before anything is loaded for it.
     pub(crate) fn check(gpu: &Gpu, dims: &Dims, context: usize, kv: KvType) -> Result<()> {
-        if !kv.holds(dims.head_dim) {
-            return Err(Error::Request(format!(
-                "a KV cache in {kv} needs heads of a multiple of 32 dimensions, this model's have {}; choose f16",
-                dims.head_dim
-            )));
-        }
         let (needed, most) = (layer_bytes(dims, context, kv), gpu.caps().max_binding_bytes);
         if needed <= most {
             return Ok(());

@@ -129,7 +129,7 @@ impl From<Kv> for KvType {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Precision {
-    /// f32 activations and an f32 KV cache
+    /// f32 activations, and an f32 KV cache unless --kv says otherwise
     Exact,
     /// What the adapter does fastest within a small error
     Fast,

@@ -27,10 +27,12 @@ fn rows_have_mean_and_deviation() {
         let date = row["date"].as_str().expect("a date");
         assert!(date.starts_with("20") && date.ends_with('Z') && date.len() == 20, "{date}");
     }
-    // Counts, which are the same on every machine: a token is one submission and one read-back, so is a prompt that is one chunk.
-    let counts = |row: &Value| ["submits_per_token", "readbacks_per_token"].map(|key| row[key].as_f64());
-    assert_eq!(counts(&rows[0]), [Some(1.0 / 8.0); 2]);
-    assert_eq!(counts(&rows[1]), [Some(1.0); 2]);
+    // Counts, which are the same on every machine: a token is one submission and one read-back. A prompt that is one chunk is one
+    // read-back, and more submissions where the adapter is slow or busy.
+    let counts = |row: &Value| ["submits_per_token", "readbacks_per_token"].map(|key| row[key].as_f64().unwrap_or(0.0));
+    let [submits, readbacks] = counts(&rows[0]);
+    assert!(submits >= 1.0 / 8.0 && readbacks == 1.0 / 8.0, "{}", rows[0]);
+    assert_eq!(counts(&rows[1]), [1.0; 2]);
     assert!(rows[1]["weight_bytes_per_token"].as_f64() > rows[0]["weight_bytes_per_token"].as_f64());
     assert!(rows[1]["dispatches_per_token"].as_f64() > Some(5.0));
     // Shares of what the adapter reaches: memory for tokens one by one, arithmetic for prompts.
@@ -130,18 +132,30 @@ fn an_earlier_run_is_compared() {
     other["test"] = json!("tg99");
     earlier.extend([other, json!({ "adapter": "Voodoo 2", "error": "no such luck" })]);
     let before = earlier[0]["tokens_per_second"].as_f64().expect("a speed");
-    std::fs::write(&file, Value::from(earlier).to_string()).expect("a file");
+    std::fs::write(&file, Value::from(earlier.clone()).to_string()).expect("a file");
 
     let run = bench(&["-p", "8", "-n", "4", "--compare", &path, "-o", "json"]);
     let (notes, compared) = (run.stderr.clone(), run.json());
-    assert_eq!(compared[0]["earlier_tokens_per_second"].as_f64(), Some(before));
-    let ratio = compared[0]["tokens_per_second"].as_f64().expect("a speed") / before;
-    assert!(compared[0]["ratio"].as_f64().is_some_and(|found| (found / ratio - 1.0).abs() < 1e-9), "{compared}");
+    // A number that was read and written again may differ in its last digit.
+    let is = |key: &str, number: f64| compared[0][key].as_f64().is_some_and(|found| (found / number - 1.0).abs() < 1e-9);
+    assert!(is("earlier_tokens_per_second", before), "{compared}");
+    assert!(is("ratio", compared[0]["tokens_per_second"].as_f64().expect("a speed") / before), "{compared}");
     assert!(compared[1]["ratio"].is_null(), "another model's speed was taken: {compared}");
     for note in ["has no tg4 of", "tg99 of", "tg4 of"] {
         assert!(notes.lines().any(|line| line.contains(note)), "{note}: {notes}");
     }
     assert!(!notes.contains("Voodoo"), "{notes}");
+
+    // Rows of before there was a choice of caches have the precision's.
+    let with = |kv: &Value| {
+        let mut row = earlier[0].clone();
+        row["kv"] = kv.clone();
+        std::fs::write(&file, json!([row]).to_string()).expect("a file");
+        let compared = bench(&["-p", "8", "-n", "0", "--compare", &path, "-o", "json"]).json();
+        !compared[0]["ratio"].is_null()
+    };
+    assert_eq!([with(&json!("f16")), with(&Value::Null), with(&json!("f32"))], [true, true, false]);
+    std::fs::write(&file, Value::from(earlier).to_string()).expect("a file");
 
     let table = bench(&["-p", "8", "-n", "4", "--compare", &path]).ok().stdout;
     assert!(table.contains("| earlier | ratio |") && table.contains(" x |") && table.contains("tg99 of"), "{table}");

@@ -187,7 +187,7 @@ fn bad_requests_are_one_sentence() {
     std::fs::write(&bad_ids, "1 2 three").expect("a file");
     let bad_ids = bad_ids.display().to_string();
     let long = "x".repeat(600);
-    let silent = golden("scout");
+    let (silent, narrow) = (golden("scout"), golden("llama_tied"));
     let out = folder("bad_requests_out").join("no/such/folder/out.safetensors").display().to_string();
     let cases: &[(&[&str], &str)] = &[
         (&["generate", "no/such/model", "--prompt", "x"], "no/such/model"),
@@ -197,6 +197,7 @@ fn bad_requests_are_one_sentence() {
         (&["generate", &model, "--prompt", ""], "empty"),
         (&["generate", &model, "--prompt", "x", "--context", "513"], "513"),
         (&["generate", &model, "--prompt", "x", "--context", "0"], "context of 0"),
+        (&["inspect", &narrow, "--kv", "q8"], "choose f16"),
         (&["generate", &model, "--prompt", "x", "--adapter", "Voodoo 2"], "Voodoo 2"),
         (&["generate", &model, "--prompt", "x", "--adapter", "99"], "99"),
         (&["generate", &silent, "--prompt", "x"], "tokenizer.json"),

@@ -62,6 +62,26 @@ fn a_synthetic_model_is_made_and_runs() {
     assert!(files(&out) != files(&other), "another seed made the same model");
 }
 
+/// The library's tests of streaming have models whose heads are too small for a cache of bytes.
+#[test]
+fn a_cache_of_bytes_is_the_same_at_every_budget() {
+    let folder = folder("a_cache_of_bytes_is_the_same_at_every_budget");
+    let (out, logits) = (folder.join("model"), folder.join("logits.safetensors").display().to_string());
+    synth(&out, &[]).ok();
+    let path = out.display().to_string();
+    let tokens: Vec<_> = (0..40).map(|i| (i * 31 % 200 + 1).to_string()).collect();
+    let at = |budget: &str, kv: &str| {
+        let common = ["--precision", "exact", "--kv", kv, "--expert-budget", budget];
+        let arguments = ["--prompt", "Hello", "--max-tokens", "40", "--temperature", "1", "--seed", "3", "--json"];
+        let answer = moxel(&[&["generate", &path], &arguments[..], &common].concat()).json();
+        moxel(&[&["logits", &path, "--tokens", &tokens.join(","), "--out", &logits], &common[..]].concat()).ok();
+        (answer["text"].as_str().expect("text").to_owned(), fs::read(&logits).expect("logits"))
+    };
+    let whole = at("100%", "q8");
+    assert!(at("34%", "q8") == whole, "fewer experts on the GPU changed something");
+    assert!(at("100%", "f32").1 != whole.1, "the cache's bytes are not used");
+}
+
 /// Counted from the recorded commands: q, k and v; attention; output and residual; router; gate, up and activation of the chosen
 /// experts and of the shared one; down of the shared one; down of the others, their sum and residual. Besides layers there are
 /// the embedding, the first norm, the head and the greedy choice. Where a token finds more than 512 keys, attention is two.

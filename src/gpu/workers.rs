@@ -35,7 +35,10 @@ pub(super) fn shared<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use super::shared;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
+    use super::*;
     use crate::Error;
 
     #[test]
@@ -48,10 +51,24 @@ mod tests {
         }
     }
 
+    /// The others wait at their first item until another one has failed, and for a moment so that this is known.
     #[test]
     fn an_error_ends_it() {
         let items: Vec<_> = (0..1000).collect();
-        let fails = |&item: &usize| if item == 3 { Err(Error::Gpu("three".into())) } else { Ok(item) };
-        assert!(matches!(shared(&items, fails), Err(Error::Gpu(why)) if why == "three"));
+        let (failed, begun) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let work = |&item: &usize| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            if item == 0 {
+                failed.store(true, Ordering::Relaxed);
+                return Err(Error::Gpu("the first".into()));
+            }
+            while !failed.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+            thread::sleep(Duration::from_millis(10));
+            Ok(item)
+        };
+        assert!(matches!(shared(&items, work), Err(Error::Gpu(why)) if why == "the first"));
+        assert!(begun.into_inner() < items.len());
     }
 }

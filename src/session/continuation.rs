@@ -36,7 +36,7 @@ impl Session {
     pub fn continuation(&mut self, tokens: &[u32], sampler: Sampler, most: usize) -> Result<Continuation<'_>> {
         self.check(tokens)?;
         if tokens.is_empty() {
-            return Err(Error::Request("there must be at least one token to continue from".into()));
+            return Err(Error::Request("the prompt is empty; there must be at least one token to continue from".into()));
         }
         Ok(Continuation { session: self, input: tokens.to_vec(), sampler, left: most, ahead: None, broken: false })
     }

@@ -6,7 +6,7 @@ export interface Gpu {
 }
 
 export interface Adapter {
-  info?: { vendor: string; architecture: string; device: string; description: string };
+  info?: { vendor: string; architecture: string; device: string; description: string; isFallbackAdapter?: boolean };
 }
 
 /** What the browser tells about an adapter; empty if nothing. */
@@ -30,5 +30,11 @@ export class AdapterWatch {
 
   get name(): string {
     return adapterName(this.#last);
+  }
+
+  /** All that tells it from others. */
+  get identity(): string {
+    const { vendor, architecture, device, description, isFallbackAdapter } = this.#last?.info ?? {};
+    return JSON.stringify([vendor, architecture, device, description, isFallbackAdapter]);
   }
 }

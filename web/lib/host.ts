@@ -51,12 +51,12 @@ export class Host implements Handlers {
     try {
       const { context, precision, kv } = request;
       const options = { expertBudget: budgetText(request.expertBudget), context, precision, kv };
-      const known = request.cache ? new KnownKernels() : undefined;
+      const known = new KnownKernels(() => watch.identity, request.cache);
       const hooks: RawHooks = {
         progress: (loaded, total, phase) => shown.update(phase, loaded, total),
         event: (event) => this.#tell(event),
-        knownKernels: async (key) => known?.find(key),
-        keepKernels: (key, kernels) => void known?.save(key, kernels),
+        knownKernels: (key) => known.find(key),
+        keepKernels: (key, kernels) => void known.save(key, kernels),
       };
       raw = await (await this.#engineClass()).load(tiers.source, request.place.entry, options, hooks);
     } finally {

@@ -10,15 +10,28 @@ const FILE = "kernels.json";
 const MOST = 50;
 
 interface Known {
-  /** What the choice was measured for: the browser's version, which brings other drivers, and the engine's own key. */
+  /** What the choice was measured for. */
   for: string;
   kernels: string;
 }
 
-/** The engine's choices by its keys, both as texts that only it reads. A browser without storage, or a damaged file, knows none. */
+/** The engine's choices by its keys, both as texts that only it reads. Without storage, or with a damaged file, those of this visit. */
 export class KnownKernels {
+  readonly #adapter: () => string;
+  readonly #keeps: boolean;
+  /** A lost device is replaced by one that computes alike, also where nothing may be kept. */
+  readonly #here = new Map<string, string>();
+
+  /** `adapter` tells the one that the engine has got; `keeps` is whether anything may stay for the next visit. */
+  constructor(adapter: () => string, keeps: boolean) {
+    this.#adapter = adapter;
+    this.#keeps = keeps;
+  }
+
   async find(key: string): Promise<string | undefined> {
-    const wanted = fullKey(key);
+    const wanted = this.#full(key);
+    const known = this.#here.get(wanted);
+    if (known !== undefined || !this.#keeps) return known;
     try {
       return (await read(await folder(false))).find((known) => known.for === wanted)?.kernels;
     } catch {
@@ -28,7 +41,9 @@ export class KnownKernels {
 
   /** Keeps a choice, instead of an earlier one for the same. */
   async save(key: string, kernels: string): Promise<void> {
-    const wanted = fullKey(key);
+    const wanted = this.#full(key);
+    this.#here.set(wanted, kernels);
+    if (!this.#keeps) return;
     try {
       const root = await folder(true);
       const others = (await read(root)).filter((known) => known.for !== wanted);
@@ -38,10 +53,11 @@ export class KnownKernels {
       // The next visit measures again.
     }
   }
-}
 
-function fullKey(key: string): string {
-  return `${navigator.userAgent} ${key}`;
+  /** The engine's key, and what its bindings cannot tell: which adapter, and by the browser's version which drivers. */
+  #full(key: string): string {
+    return [navigator.userAgent, this.#adapter(), key].join("\n");
+  }
 }
 
 async function folder(create: boolean): Promise<FileSystemDirectoryHandle> {

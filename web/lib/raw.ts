@@ -7,7 +7,7 @@ import type { EngineEvent, ExpertStats, FinishReason, Logits, Message, ModelInfo
 export interface RawHooks {
   progress(loadedBytes: number, totalBytes: number, phase: "open" | "dense" | "experts"): void;
   event(event: EngineEvent): void;
-  /** What `keepKernels` was given for the same key, in this visit or an earlier one. */
+  /** What `keepKernels` was given for the same key and adapter, since loading began or in an earlier visit. */
   knownKernels(key: string): Promise<string | undefined>;
   keepKernels(key: string, kernels: string): void;
 }

@@ -65,19 +65,21 @@ test("the adapter's name is that of the one that the engine got", async () => {
   assert.equal(adapters.length, 1, "nobody else asked");
 });
 
-const kernelsFile = () => root.entries.get("moxel-cache").entries.get("kernels.json");
+const kernelsFile = () => root.entries.get("moxel-cache")?.entries.get("kernels.json");
 
-/** Another visit keeps a choice; what is known is told once it is written. */
+/** Keeps a choice and waits until it is written. */
 async function keep(key, kernels) {
   hooks.keepKernels(key, kernels);
   for (let turn = 0; turn < 100; turn++) {
-    if ((await hooks.knownKernels(key)) === kernels) return;
+    const kept = (await kernelsFile()?.content.text()) ?? "";
+    if (kept.startsWith("[{") && JSON.parse(kept).some((known) => known.for.endsWith(`\n${key}`) && known.kernels === kernels)) return;
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
   assert.fail(`${key} is not kept`);
 }
 
 test("kernels that were measured are known at the next visit, by the same browser", async () => {
+  adapters = [adapters[0], adapters[0]];
   navigator.userAgent = "Browser 1";
   await load();
   assert.equal(await hooks.knownKernels("one"), undefined);
@@ -92,9 +94,20 @@ test("kernels that were measured are known at the next visit, by the same browse
   assert.equal(await hooks.knownKernels("one"), undefined);
 });
 
+test("another adapter's kernels are not this one's", async () => {
+  await load();
+  await keep("one", "fast");
+  await load();
+  assert.equal(await hooks.knownKernels("one"), undefined, "the other adapter was asked");
+  await keep("one", "other");
+  assert.deepEqual(JSON.parse(await kernelsFile().content.text()).map(({ kernels }) => kernels), ["fast", "other"]);
+});
+
 test("the oldest choices of kernels go", async () => {
+  adapters = [adapters[0], adapters[0]];
   await load();
   for (let i = 0; i < 60; i++) await keep(`key ${i}`, "fast");
+  await load();
   assert.equal(await hooks.knownKernels("key 9"), undefined);
   assert.equal(await hooks.knownKernels("key 10"), "fast");
 });
@@ -104,15 +117,19 @@ test("a damaged file of choices knows none, and is replaced", async () => {
   await keep("one", "fast");
   for (const damaged of ["", "[", "{}", '[null, 1, {"for": "one"}]']) {
     kernelsFile().content = new Blob([damaged]);
+    adapters = [{ info: { description: "other" } }];
+    await load();
     assert.equal(await hooks.knownKernels("one"), undefined, damaged);
     await keep("one", "fast");
   }
 });
 
-test("without a cache no kernels are kept", async () => {
+test("without a cache kernels are known until the page is left", async () => {
+  adapters = [adapters[0], adapters[0]];
   await load(false);
   hooks.keepKernels("one", "fast");
-  await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.equal(await hooks.knownKernels("one"), "fast");
+  await load(false);
   assert.equal(await hooks.knownKernels("one"), undefined);
   assert.equal(root.entries.size, 0);
 });

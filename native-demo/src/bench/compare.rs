@@ -83,8 +83,13 @@ impl EarlierRow {
         self.test.as_ref() == Some(&row.test)
             && (&self.adapter, &self.backend) == (&row.adapter, &row.backend)
             && (&self.precision, &self.experts) == (&row.precision, &row.experts)
-            && self.kv.as_deref().is_none_or(|kv| kv == row.kv)
+            && self.kv() == row.kv
             && (&self.model, self.model_size, self.model_n_params) == (&row.model, row.model_size, row.model_n_params)
+    }
+
+    /// Its KV cache; before there was a choice, the precision decided.
+    fn kv(&self) -> &str {
+        self.kv.as_deref().unwrap_or(if self.precision == "exact" { "f32" } else { "f16" })
     }
 
     fn speed(&self) -> Option<f64> {

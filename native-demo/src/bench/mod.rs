@@ -88,7 +88,7 @@ fn measure(
         Some(known) => known,
         None => *roofline.insert(pollster::block_on(Roofline::measure(&gpu))?),
     };
-    let opened = subject.open(common, &gpu, common.context.unwrap_or(positions(tests)))?;
+    let opened = subject.open(common, &gpu, tests)?;
     let trained = opened.files.info().trained_context;
     let most = common.context.map_or(trained, |context| context.min(trained));
     let (tests, too_long): (Vec<_>, Vec<_>) = tests.iter().partition(|test| test.positions() <= most);
@@ -98,8 +98,8 @@ fn measure(
     {
         return Err(refused(test));
     }
-    let context = common.context.unwrap_or(positions(&tests));
-    let mut options = EngineOptions { context: Some(context), ..model::options(common, Precision::Fast) };
+    let context = common.context.or(tests.iter().map(Test::positions).max());
+    let mut options = EngineOptions { context, ..model::options(common, Precision::Fast) };
     options.experts.budget = opened.budget;
     let engine = model::load_files(common, &gpu, &opened.files, &options)?;
     let mut measured = measure::all(&engine, &tests, args.repetitions, args.profile.then_some(options.prefill_chunk))?;
@@ -117,11 +117,6 @@ fn measure(
     let measured = measured.into_iter().map(|measured| Row::measured(&engine, (&opened.model, &name), measured, best, with));
     let failed = too_long.iter().map(|test| Row::failed(gpu.description(), &name, &refused(test), with));
     Ok(measured.chain(failed).collect())
-}
-
-/// Positions that all of the tests have room in.
-fn positions(tests: &[Test]) -> usize {
-    tests.iter().map(Test::positions).max().unwrap_or(0)
 }
 
 fn show(form: Form, rows: &[Row], notes: &[String]) -> anyhow::Result<()> {

@@ -26,7 +26,7 @@ const POOL_BLOCKS: usize = 65_521;
 /// Standard deviation of the numbers 1 to 15, all as frequent but 8, which is twice.
 const SPREAD: f32 = 4.18;
 /// Positions of the context that the model says it was trained for.
-const CONTEXT: u32 = 131_072;
+pub const CONTEXT: u32 = 131_072;
 
 /// The model, and what to open in it.
 pub fn source(sizes: &Sizes) -> (Arc<dyn WeightSource>, &'static str) {

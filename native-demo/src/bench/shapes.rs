@@ -1,6 +1,7 @@
 //! Sizes of well-known models, so that any GPU can be measured without downloading one.
 
 use clap::ValueEnum;
+use moxel::KvType;
 
 /// A model by its sizes. They are those of the `config.json` that each was published with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -131,9 +132,9 @@ impl Sizes {
         Self { layers: (layers / period * period).clamp(period, self.layers), ..*self }
     }
 
-    /// Bytes of the KV cache for each position, in f32.
-    pub fn kv_bytes(&self) -> u64 {
-        (2 * self.layers * self.kv_heads * self.head_dim * 4) as u64
+    /// Bytes of the KV cache for each position.
+    pub fn kv_bytes(&self, kv: KvType) -> u64 {
+        (2 * self.layers * self.kv_heads) as u64 * kv.row_bytes(self.head_dim)
     }
 }
 

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{bail, ensure};
-use moxel::{ExpertBudget, Gpu, ModelFiles, ModelInfo};
+use moxel::{ExpertBudget, Gpu, KvType, ModelFiles, ModelInfo, Precision};
 
-use super::shape_model;
+use super::plan::Test;
+use super::shape_model::{self, CONTEXT};
 use super::shapes::{Shape, Sizes};
 use crate::args::Common;
 use crate::{model, output};
@@ -40,11 +41,11 @@ impl Subject {
         }
     }
 
-    /// Opens the model; of a shape, as many layers as the adapter has room for beside a context of this many positions.
+    /// Opens the model; of a shape, as many layers as the adapter has room for beside the context of these tests.
     ///
     /// # Errors
     /// The files cannot be opened, or not even the smallest part of a shape fits.
-    pub fn open(&self, common: &Common, gpu: &Gpu, context: usize) -> anyhow::Result<Opened> {
+    pub fn open(&self, common: &Common, gpu: &Gpu, tests: &[Test]) -> anyhow::Result<Opened> {
         let budget = common.experts.expert_budget;
         match self {
             Self::File(path) => {
@@ -55,7 +56,10 @@ impl Subject {
             Self::Shape { shape, layers } => {
                 ensure!(budget == ExpertBudget::Auto, "--expert-budget is for models from files: a shape keeps all its experts");
                 let whole = shape.sizes();
-                let sizes = fitting(gpu, &shape.name(), &whole.cut(layers.unwrap_or(whole.layers)), context)?;
+                let possible = tests.iter().map(Test::positions).filter(|&positions| positions <= CONTEXT as usize);
+                let context = common.context.or(possible.max()).unwrap_or(0);
+                let kv = model::options(common, Precision::Fast).kv_type();
+                let sizes = fitting(gpu, &shape.name(), &whole.cut(layers.unwrap_or(whole.layers)), (context, kv))?;
                 let (source, entry) = shape_model::source(&sizes);
                 let files = pollster::block_on(ModelFiles::open(source, entry))?;
                 let model = called(&shape.name(), &whole, &sizes, files.info());
@@ -78,9 +82,9 @@ fn called(name: &str, whole: &Sizes, sizes: &Sizes, info: &ModelInfo) -> String 
 }
 
 /// The most layers for which the adapter has room.
-fn fitting(gpu: &Gpu, name: &str, sizes: &Sizes, context: usize) -> anyhow::Result<Sizes> {
+fn fitting(gpu: &Gpu, name: &str, sizes: &Sizes, (context, kv): (usize, KvType)) -> anyhow::Result<Sizes> {
     let bound = system_bound(gpu);
-    let needed = |sizes: &Sizes| shape_model::bytes(sizes) + sizes.kv_bytes() * context as u64 + SPARE_BYTES;
+    let needed = |sizes: &Sizes| shape_model::bytes(sizes) + sizes.kv_bytes(kv) * context as u64 + SPARE_BYTES;
     let fits = |periods: usize| {
         let needed = needed(&sizes.cut(periods * sizes.period()));
         needed <= bound && pollster::block_on(gpu.has_room(needed)).is_ok()

@@ -65,7 +65,8 @@ pub fn markdown(rows: &[Row], notes: &[String]) -> String {
             Row::Measured(row) => {
                 text += &markdown_row(row, compared);
                 push_new(&mut about, abilities(row));
-                push_new(&mut about, format!("{} on {} ({}): {}", row.model_filename, row.adapter, row.driver_info, row.kernels));
+                let (file, adapter, driver) = (&row.model_filename, &row.adapter, &row.driver_info);
+                push_new(&mut about, format!("{file} on {adapter} ({driver}): {}; KV cache in {}", row.kernels, row.kv));
             }
             Row::Failed(row) => {
                 let empty = if compared { " | |" } else { "" };

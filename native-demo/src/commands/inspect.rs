@@ -51,7 +51,7 @@ pub fn run(common: &Common, path: &Path, json: bool, verify: bool) -> anyhow::Re
     }
     let options = model::options(common, Precision::Fast);
     let context = options.context_for(&info)?;
-    let kv_cache_bytes = info.kv_cache_bytes(options.kv_type(), context);
+    let kv_cache_bytes = info.kv_cache_bytes(options.kv_for(&info)?, context);
     let expert_bytes = plan.as_ref().map_or(info.expert_bytes, ExpertPlan::bytes);
     let weight_bytes = info.weight_bytes - info.expert_bytes + expert_bytes;
     let resident = Resident { context, weight_bytes, kv_cache_bytes, total_bytes: weight_bytes + kv_cache_bytes };
