@@ -37,6 +37,7 @@ fn main(@builtin(local_invocation_index) thread: u32) {
                 index = best_index[other];
             }
         }
+        // Of the columns in any case: the next pass may index with it before anybody has looked at it.
         result[0] = index;
         result[1] = bitcast<u32>(value);
     }

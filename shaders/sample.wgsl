@@ -87,7 +87,9 @@ fn penalise(thread: u32) {
         }
         if first && id < arrayLength(&logits) {
             let logit = logits[id];
-            logits[id] = select(logit * penalty, logit / penalty, logit > 0.0);
+            let penalised = select(logit * penalty, logit / penalty, logit > 0.0);
+            // A number stays one.
+            logits[id] = select(penalised, clamp(penalised, LOWEST, -LOWEST), abs(logit) <= -LOWEST);
         }
     }
 }
@@ -120,6 +122,7 @@ fn find_best(thread: u32, cols: u32) {
         best = Best(value, index, wrong);
         search = Search(0.0, FARTHEST, 0.0, 0u);
         atomicStore(&gathered, 0u);
+        found = 0u;
     }
 }
 
@@ -177,7 +180,9 @@ fn narrow(thread: u32, cols: u32, highest: f32, now: Search) {
         var next = now;
         // A little more than is wanted, so that no rounding leaves a candidate out.
         next.all = select(now.all, up_to[8], now.all == 0.0);
-        let wanted = select(bitcast<f32>(draw[3]) * next.all * 1.00002, f32(top_k), top_k > 0u);
+        var wanted = select(bitcast<f32>(draw[3]) * next.all * 1.00002, f32(top_k), top_k > 0u);
+        // All that is farther away in the first round weighs nothing.
+        if top_k == 0u && now.all == 0.0 { wanted = min(wanted, up_to[7]); }
         var part = 8u;
         for (var i = 8u; i > 0u; i--) {
             if up_to[i - 1u] >= wanted { part = i - 1u; }
@@ -203,7 +208,8 @@ fn precedes(a: vec2<u32>, b: vec2<u32>) -> bool {
 
 // The gathered candidates, the likeliest first. As many as lanes: each counts those before its own, with two barriers.
 fn rank(thread: u32, count: u32) {
-    let own = candidates[thread];
+    var own = vec2(0u);
+    if thread < count { own = candidates[thread]; }
     var place = 0u;
     for (var other = 0u; other < count; other++) {
         place += select(0u, 1u, precedes(candidates[other], own));
@@ -338,6 +344,7 @@ fn main(@builtin(local_invocation_index) thread: u32) {
         if is_sorted() { id = candidates[at].y; } else { id = at; }
     }
     if thread == 0u {
+        // The next pass may index with it before anybody has looked at it.
         result[0] = min(id, cols - 1u);
         result[1] = select(bitcast<u32>(top.logit), NOT_A_NUMBER, top.damaged);
     }

@@ -1,9 +1,9 @@
 //! Choosing the next token from logits.
 //!
 //! The steps and their order are those of llama.cpp's default chain: repetition penalty, top-k, top-p, min-p,
-//! temperature, draw. Everything is computed in a fixed order with the library's own generator, so that the same seed
-//! gives the same text on every platform. A session makes the same choice on the GPU, by the same random numbers, with the weights of
-//! tokens in f32 (`shaders/sample.wgsl`).
+//! temperature, draw. [`Sampler::sample`] computes everything in a fixed order with the library's own generator, so that the same
+//! seed and logits give the same tokens on every platform. A session makes the same choice on the GPU, by the same random numbers, with
+//! the weights of tokens in f32 (`shaders/sample.wgsl`): another GPU may choose otherwise where a draw falls within rounding of a boundary.
 
 use crate::error::{Error, Result};
 
@@ -20,7 +20,8 @@ pub struct SamplingOptions {
     pub min_p: f32,
     /// Logits of recent tokens are divided by this where positive and multiplied where negative; 1 is no penalty.
     pub repeat_penalty: f32,
-    /// How many of the latest tokens count as recent for the penalty.
+    /// How many of the latest tokens count as recent for the penalty. With more than 256 all logits are read back from the GPU for every
+    /// token.
     pub repeat_last_n: usize,
     /// Where the random numbers start. `None` is a fixed seed of the library: the library asks no operating system for
     /// randomness, so an application that wants a different text each time passes a different seed.

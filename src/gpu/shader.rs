@@ -157,7 +157,7 @@ impl Pipeline {
         let make = || {
             // SAFETY: every loop has a bound that a uniform or a constant sets (a test refuses `loop` and `while`). Every index
             // follows from sizes that the dispatching code took from the bound buffers' own making, from token ids and
-            // positions that `Session` has checked, or from expert ids that the router shader limits.
+            // positions that `Session` has checked, or from expert and token ids that the shader which chose them limits.
             let module = unsafe { gpu.device.create_shader_module_trusted(descriptor, checks) };
             gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(&name),

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 /// Ids that follow a session's tokens, chosen by a sampler one after the other. Nothing but their number ends it: the end of a text
 /// is for [`Generation`](crate::Generation) to notice.
 ///
-/// Where every expert is on the GPU, an id goes from the choice to the next pass without the CPU, which submits that pass before it
+/// Where every expert is on the GPU, and no more than 256 recent tokens are penalised, an id goes from the choice to the next pass without the CPU, which submits that pass before it
 /// reads the id: the GPU does not wait. What was submitted when nobody asks for more is computed in vain; it does not show in the
 /// timeline, the counters and the random numbers, and the session can be used again at once.
 ///
@@ -112,9 +112,8 @@ impl Continuation<'_> {
         if self.left > 1 && session.tokens.len() + input.len() < session.engine.context {
             self.ahead = Some(session.submit_fed(input, tail, &self.sampler, 1 - submitted.staging)?);
         }
-        let report = session.finish(submitted, input).await?;
+        let id = session.finish(submitted, input).await?.choice()?;
         session.tokens.extend_from_slice(input);
-        let id = report.choice()?;
         self.sampler.drawn();
         Ok(id)
     }

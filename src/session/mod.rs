@@ -155,14 +155,16 @@ impl Session {
         if tail == Tail::Sampled {
             self.tell_draw(sampler, 0, last.split_last().map_or(&[], |(_, before)| before));
         }
+        let before = self.tokens.len();
         let report = self.run(last, tail).await?;
-        if tail.chooses() {
-            let id = report.choice()?;
-            sampler.drawn();
-            return Ok(id);
-        }
-        let mut logits: Vec<f32> = report.result().iter().map(|&word| f32::from_bits(word)).collect();
-        sampler.sample(&mut logits, &self.tokens)
+        let chosen = if tail.chooses() {
+            report.choice().inspect(|_| sampler.drawn())
+        } else {
+            let mut logits: Vec<f32> = report.result().iter().map(|&word| f32::from_bits(word)).collect();
+            sampler.sample(&mut logits, &self.tokens)
+        };
+        // What fails leaves the timeline as it was, so that it can be done again elsewhere.
+        chosen.inspect_err(|_| self.tokens.truncate(before))
     }
 
     /// Tells the kernel the next draw but `ahead`. `before` are the tokens between the timeline and the last one of the pass, which the

@@ -54,7 +54,7 @@ fn row(random: &mut Random, kind: usize, cols: usize) -> Vec<f32> {
 
 fn options(random: &mut Random, cols: usize) -> Sampling {
     let mut of = |choices: &[f32]| choices[random.below(choices.len())];
-    let (temperature, top_p) = (of(&[0.0, 0.3, 0.7, 0.8, 1.0, 1.5, 4.0]), of(&[1.0, 1.0, 0.95, 0.9, 0.5, 0.999, 0.01]));
+    let (temperature, top_p) = (of(&[0.0, 0.3, 0.7, 0.8, 1.0, 1.5, 4.0]), of(&[1.0, 1.0, 0.95, 0.9, 0.5, 0.99999, 0.01]));
     let (min_p, penalty) = (of(&[0.0, 0.0, 0.05, 0.5]), of(&[1.0, 1.0, 1.1, 2.0, 0.5]));
     let top_k = [0, 0, 1, 2, 40, 300, cols][random.below(7)];
     Sampling { temperature, top_k, top_p, min_p, penalty }
@@ -110,6 +110,17 @@ fn another_option_is_noticed() {
         assert!((0..40).any(disagrees), "{twin:?} goes unnoticed");
     }
     assert!((0..40).all(|i| agrees(&logits, &recent, &right, i as f32 / 40.0, &right) == Ok(true)));
+}
+
+/// A penalty that leaves the range of floats is not taken for a damaged model.
+#[test]
+fn no_penalty_damages_logits() {
+    let logits = row(&mut Random(9), 0, 643);
+    let draw = Draw { random: 0.5, temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, penalty: 1e-38 };
+    let best = (0..643).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).expect("logits");
+    assert!(logits[best] > 4.0);
+    let [id, highest] = chosen(&logits, draw, &[best as u32]);
+    assert_eq!((id as usize, f32::from_bits(highest)), (best, 3.4e38));
 }
 
 #[test]
