@@ -64,7 +64,8 @@ fn pair_at(tile: u32, token: u32) -> u32 {
     }
 }
 
-// Four floats as they are multiplied: what is too large for 16 bits is the largest that is not.
+// Four floats as they are kept: what is too large for 16 bits is the largest that is not. Products are of 32 bits: those of 16 would
+// overflow where neither factor does.
 @if(halves)
 fn columns(v: vec4<f32>) -> Columns { return Columns(clamp(v, vec4(-65504.0), vec4(65504.0))); }
 @if(!i8 && !halves)
@@ -116,9 +117,6 @@ fn bring_activation(x_row: u32, token: u32, vector: u32, block: u32) {
     }
 }
 
-@if(halves)
-fn total(v: Columns) -> f32 { return dot(vec4<f32>(v), vec4(1.0)); }
-
 @if(i8)
 fn dot_bytes(w: vec4<u32>, v: vec4<u32>) -> i32 {
     return dot4I8Packed(w.x, v.x) + dot4I8Packed(w.y, v.y) + dot4I8Packed(w.z, v.z) + dot4I8Packed(w.w, v.w);
@@ -163,38 +161,15 @@ fn main(
             if at < TOKENS * VECTORS { bring_activation(x_from[i], at / VECTORS, at % VECTORS, block); }
         }
         workgroupBarrier();
-        @if(halves) {
-            var p0: array<Columns, 4>; // of each row with the first token, in four parts
-            var p1: array<Columns, 4>;
-            var p2: array<Columns, 4>;
-            var p3: array<Columns, 4>;
+        @if(!i8) {
             for (var k = 0u; k < 8u; k++) {
                 let token = k * TOKENS + lane_token;
-                let v0 = x_tile[token];
-                let v1 = x_tile[token + TOKEN_STEP];
-                let v2 = x_tile[token + 2u * TOKEN_STEP];
-                let v3 = x_tile[token + 3u * TOKEN_STEP];
+                let v0 = vec4<f32>(x_tile[token]);
+                let v1 = vec4<f32>(x_tile[token + TOKEN_STEP]);
+                let v2 = vec4<f32>(x_tile[token + 2u * TOKEN_STEP]);
+                let v3 = vec4<f32>(x_tile[token + 3u * TOKEN_STEP]);
                 for (var r = 0u; r < 4u; r++) {
-                    let w = w_tile[k * ROWS + lane_row + r * ROW_STEP];
-                    p0[r] = fma(w, v0, p0[r]);
-                    p1[r] = fma(w, v1, p1[r]);
-                    p2[r] = fma(w, v2, p2[r]);
-                    p3[r] = fma(w, v3, p3[r]);
-                }
-            }
-            for (var r = 0u; r < 4u; r++) {
-                sums[r] += vec4(total(p0[r]), total(p1[r]), total(p2[r]), total(p3[r]));
-            }
-        }
-        @if(!i8 && !halves) {
-            for (var k = 0u; k < 8u; k++) {
-                let token = k * TOKENS + lane_token;
-                let v0 = x_tile[token];
-                let v1 = x_tile[token + TOKEN_STEP];
-                let v2 = x_tile[token + 2u * TOKEN_STEP];
-                let v3 = x_tile[token + 3u * TOKEN_STEP];
-                for (var r = 0u; r < 4u; r++) {
-                    let w = w_tile[k * ROWS + lane_row + r * ROW_STEP];
+                    let w = vec4<f32>(w_tile[k * ROWS + lane_row + r * ROW_STEP]);
                     sums[r] += vec4(dot(w, v0), dot(w, v1), dot(w, v2), dot(w, v3));
                 }
             }

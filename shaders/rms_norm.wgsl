@@ -32,7 +32,12 @@ const VALUES: u32 = 4u;
 
 // Few, because software drivers begin anew behind the barrier with every few of them.
 const THREADS: u32 = 32u;
-var<workgroup> partial: array<vec4<f32>, 8>;
+// No lane writes a part of a vector: WGSL lets that be a write of the whole one.
+var<workgroup> partial: array<f32, THREADS>;
+
+fn four(at: u32) -> vec4<f32> {
+    return vec4(partial[at], partial[at + 1u], partial[at + 2u], partial[at + 3u]);
+}
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -44,9 +49,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         @if(!bytes) { squares += v * v; }
         @if(bytes) { squares += dot(v, v); }
     }
-    partial[thread / 4u][thread % 4u] = squares;
+    partial[thread] = squares;
     workgroupBarrier();
-    let sums = partial[0] + partial[1] + partial[2] + partial[3] + partial[4] + partial[5] + partial[6] + partial[7];
+    let sums = four(0u) + four(4u) + four(8u) + four(12u) + four(16u) + four(20u) + four(24u) + four(28u);
     let total = sums.x + sums.y + sums.z + sums.w;
     let scale = inverseSqrt(total / f32(params.cols) + params.eps);
     @if(!bytes) {

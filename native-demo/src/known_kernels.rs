@@ -1,6 +1,6 @@
 //! Which kernels were chosen by measuring, kept for the next run.
 
-use moxel::{AdapterDescription, KernelChoice, TuningKey};
+use moxel::{AdapterDescription, Gpu, KernelChoice, TuningKey};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -34,13 +34,13 @@ impl KnownKernels {
         Self { file, choices }
     }
 
-    pub fn find(&self, key: &TuningKey) -> Option<KernelChoice> {
+    pub fn find(&self, key: &TuningKey, gpu: &Gpu) -> Option<KernelChoice> {
         self.choices
             .iter()
             .filter_map(known)
             .find(|known| known.key == *key)
             .map(|known| known.kernels)
-            .filter(|kernels| key.allows(kernels))
+            .filter(|kernels| key.allows(kernels, gpu))
     }
 
     /// What this version measured on an adapter.

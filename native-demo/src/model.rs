@@ -96,7 +96,7 @@ pub fn load_files(common: &Common, gpu: &Arc<Gpu>, files: &Arc<ModelFiles>, opti
     let mut options = options.clone();
     let known = KnownKernels::read(common);
     let key = if options.tuning == Tuning::Measure { TuningKey::new(gpu, files, options.precision)? } else { None };
-    let found = key.as_ref().and_then(|key| known.find(key));
+    let found = key.as_ref().and_then(|key| known.find(key, gpu));
     options.tuning = found.map_or(options.tuning, Tuning::Known);
     let bar = bytes_bar("loading");
     let mut on_progress = |LoadProgress { read_bytes, total_bytes, .. }| {

@@ -184,6 +184,20 @@ impl Gpu {
         }
     }
 
+    /// As `work`, which the device may refuse; also where it tells later, no other work suffers from that.
+    pub(crate) async fn tried<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let (done, refused, broken) = {
+            let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+            let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+            let done = work();
+            (done, validation.pop(), internal.pop())
+        };
+        match refused.await.or(broken.await) {
+            Some(error) => Err(Error::Gpu(error.to_string())),
+            None => done,
+        }
+    }
+
     /// As `make`, which allocates `what`; fails also where a device that tells later had no memory for it.
     pub(crate) async fn in_memory<T>(&self, what: &str, make: impl FnOnce() -> Result<T>) -> Result<T> {
         let (made, answer) = {

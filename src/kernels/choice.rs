@@ -219,6 +219,11 @@ impl KernelChoice {
         one.chain(separate).chain(several.map(|matmul| Self { matmul, ..Self::PLAIN })).collect()
     }
 
+    /// For products of floats that must not be rounded. Kernels of bytes are not asked for them.
+    pub(crate) fn unrounded(self) -> Self {
+        if self.matmul.halves() { Self { matmul: Matmul::Tiled, ..self } } else { self }
+    }
+
     /// What its kernels need and a device has not, in words.
     #[must_use]
     pub fn lacks(&self, caps: &Caps) -> Option<&'static str> {

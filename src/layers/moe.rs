@@ -106,7 +106,10 @@ impl Moe {
             h = Activations { rows: scratch.parts.clone(), bytes: false, undivided: None };
             rms_norm(&mut p.r, &self.norm, &p.s.x, (&h.rows, false), 0, p.tokens);
         }
+        let choice = p.choice;
+        p.choice = choice.unrounded();
         self.router.record(p, &h, p.tokens, &scratch.router_logits, experts, false);
+        p.choice = choice;
         router(&mut p.r, &shape, RouterInput::Logits(&scratch.router_logits, experts), p.table, &routing, p.tokens);
     }
 }

@@ -21,8 +21,7 @@ const TOKENS: usize = 67;
 const COMPARED: [usize; 6] = [0, 3, 4, 32, 63, 66];
 /// How far sums may be off, as a part of the largest sum that the row's largest weight allows: f32 sums of thousands of terms.
 const ROUNDING: f64 = 2e-5;
-/// How many times that where weights are rounded to 16-bit floats and so are sums of eight products: half a unit in the last of
-/// eleven bits.
+/// How many times that where weights are rounded to 16-bit floats: half a unit in the last of eleven bits.
 const HALVES_ROUNDING: f64 = 25.0;
 
 pub(super) struct Check<'a> {
@@ -154,7 +153,8 @@ impl<'a> Check<'a> {
     async fn run(&self, mut r: Recorder, result: &Slice) -> Result<Vec<f32>> {
         let staging = self.gpu.staging(result.size())?;
         r.copy(result.clone(), staging.slice(0, result.size()));
-        self.gpu.run(&[self.gpu.prepare(&r.finish())?.whole()])?;
+        let recording = r.finish();
+        self.gpu.tried(|| self.gpu.run(&[self.gpu.prepare(&recording)?.whole()])).await?;
         let bytes = self.gpu.read(&staging, result.size()).await?;
         Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     }

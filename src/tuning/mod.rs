@@ -25,7 +25,7 @@ pub use subject::TuningKey;
 pub(crate) use sync::sync_costs;
 
 /// Tokens of the product of many tokens.
-const TOKENS: usize = 32;
+const TOKENS: usize = 64;
 
 /// How often a candidate that may win is timed.
 const ROUNDS: usize = 2;

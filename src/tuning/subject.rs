@@ -147,10 +147,10 @@ fn version() -> String {
 }
 
 impl TuningKey {
-    /// Whether these kernels may compute what it is the key of: whoever reads them from a file cannot be sure.
+    /// Whether these kernels may compute what it is the key of, on this device: whoever reads them from a file cannot be sure.
     #[must_use]
-    pub fn allows(&self, kernels: &KernelChoice) -> bool {
-        self.precision == Precision::Fast || !kernels.rounds_activations()
+    pub fn allows(&self, kernels: &KernelChoice, gpu: &Gpu) -> bool {
+        (self.precision == Precision::Fast || !kernels.rounds_activations()) && kernels.lacks(gpu.caps()).is_none()
     }
 
     /// Whether it was measured on this adapter, with its present driver, by these kernels.

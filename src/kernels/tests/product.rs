@@ -249,6 +249,17 @@ fn within_a_larger_row_and_on_top_of_what_is_there() {
     }
 }
 
+/// A product of two 16-bit floats that is none itself.
+#[test]
+fn halves_do_not_overflow() {
+    for choice in kernels(DType::F32, 5).into_iter().filter(|choice| choice.matmul.halves()) {
+        let product = Product { choice, ..plain(DType::F32, 40, 64, 5) };
+        let w = vec![4.0f32; 40 * 64];
+        let x = |random: &mut Random| random.float().signum() * 20_000.0;
+        product.compare_with(bytemuck::cast_slice(&w), &w, x).unwrap();
+    }
+}
+
 #[test]
 fn extreme_blocks() {
     let golden = include_bytes!("../../../tests/golden/formats.safetensors");

@@ -177,7 +177,7 @@ impl Life {
     async fn load(&self, gpu: &Arc<Gpu>) -> Result<Engine> {
         let mut options = self.options.borrow().clone();
         let measured = TuningKey::new(gpu, &self.files, options.precision)?;
-        let known = if let Some(key) = &measured { self.hooks.kernels_for(key).await } else { None };
+        let known = if let Some(key) = &measured { self.hooks.kernels_for(key, gpu).await } else { None };
         options.tuning = known.map_or(Tuning::Measure, Tuning::Known);
         let mut progress = |progress: moxel::LoadProgress| {
             let phase = match progress.phase {
@@ -200,9 +200,9 @@ impl Life {
 
 impl Hooks {
     /// What was measured before. Texts that are none were written by somebody else.
-    async fn kernels_for(&self, key: &TuningKey) -> Option<KernelChoice> {
+    async fn kernels_for(&self, key: &TuningKey, gpu: &Gpu) -> Option<KernelChoice> {
         let kept = self.known_kernels(&json!(key).to_string()).await.ok()?.as_string()?;
-        serde_json::from_str(&kept).ok().filter(|kernels| key.allows(kernels))
+        serde_json::from_str(&kept).ok().filter(|kernels| key.allows(kernels, gpu))
     }
 }
 
