@@ -1,19 +1,25 @@
-//! Every variant in the compiler of a browser, whose rules are stricter than naga's.
+//! The variants in the compiler of a browser, whose rules are stricter than naga's.
 
 use std::path::Path;
 use std::process::Command;
 
 use super::variants::ALL;
+use crate::gpu::Shader;
 
 #[test]
 #[ignore = "needs Chromium; tests/run.sh installs it and runs this"]
-fn chromium_compiles_every_variant() {
+fn chromium_compiles_the_variants() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = root.join("target/shaders");
     // What a shader was called last time must not be compiled again.
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
-    for variant in ALL.iter() {
+    // A guard is the same in every format, and compiling takes a third of a second.
+    let repeats = |shader: &Shader| {
+        shader.has("guarded") && ["matvec", "gated", "residual"].contains(&shader.label()) && !shader.has("q4_1")
+    };
+    let variants: Vec<_> = ALL.iter().filter(|variant| !repeats(&variant.shader)).collect();
+    for variant in &variants {
         std::fs::write(folder.join(format!("{}.wgsl", variant.shader)), variant.shader.clone().in_browser().wgsl().unwrap())
             .unwrap();
     }
@@ -21,5 +27,5 @@ fn chromium_compiles_every_variant() {
     let text = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
     println!("{text}");
     assert!(done.status.success(), "{text}");
-    assert!(text.contains(&format!("{} shaders compiled", ALL.len())), "{text}");
+    assert!(text.contains(&format!("{} shaders compiled", variants.len())), "{text}");
 }
