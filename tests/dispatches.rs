@@ -25,12 +25,7 @@ fn one_token_at(session: &mut Session, position: usize) -> Counters {
     let before = session.counters();
     pollster::block_on(session.next(&[next], &mut sampler)).expect("next");
     let after = session.counters();
-    Counters {
-        dispatches: after.dispatches - before.dispatches,
-        submits: after.submits - before.submits,
-        readbacks: after.readbacks - before.readbacks,
-        weight_bytes: after.weight_bytes - before.weight_bytes,
-    }
+    after - before
 }
 
 /// q, k and v; attention; output and residual; gate, up and activation; down and residual. `native-demo/tests/made_models.rs`

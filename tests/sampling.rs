@@ -6,7 +6,7 @@ use std::path::Path;
 
 use common::{golden, gpu, load};
 use moxel::sampler::{Sampler, SamplingOptions};
-use moxel::{Counters, Engine, EngineOptions, ExpertBudget, ExpertOptions, Precision, Session};
+use moxel::{Engine, EngineOptions, ExpertBudget, ExpertOptions, Precision, Session};
 
 const PROMPT: [u32; 11] = [3, 141, 59, 26, 35, 89, 79, 323, 84, 426, 433];
 
@@ -136,15 +136,6 @@ fn a_full_context_ends_it() {
     assert!(continued(&mut session, &PROMPT, &hot(1), 0).is_empty());
 }
 
-fn difference(after: Counters, before: Counters) -> Counters {
-    Counters {
-        dispatches: after.dispatches - before.dispatches,
-        submits: after.submits - before.submits,
-        readbacks: after.readbacks - before.readbacks,
-        weight_bytes: after.weight_bytes - before.weight_bytes,
-    }
-}
-
 #[test]
 fn an_id_is_one_submission_and_one_readback() {
     let engine = load(&golden("llama_tied"), Precision::Fast, 128);
@@ -157,7 +148,7 @@ fn an_id_is_one_submission_and_one_readback() {
         for _ in 1..9 {
             pollster::block_on(continuation.next_id()).expect("an id");
             let after = continuation.session().counters();
-            let one = difference(after, before);
+            let one = after - before;
             assert_eq!((one.submits, one.readbacks), (1, 1));
             work.push(one);
             before = after;

@@ -8,6 +8,7 @@ mod programs;
 mod run;
 mod turns;
 
+use std::ops::{Add, Sub};
 use std::sync::Arc;
 
 use crate::engine::{Engine, Loaded};
@@ -52,6 +53,34 @@ pub struct Counters {
     pub readbacks: u64,
     /// Bytes of weights that the kernel calls read, those that were skipped or repeated because of a missing expert included.
     pub weight_bytes: u64,
+}
+
+/// The work of both.
+impl Add for Counters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            dispatches: self.dispatches + other.dispatches,
+            submits: self.submits + other.submits,
+            readbacks: self.readbacks + other.readbacks,
+            weight_bytes: self.weight_bytes + other.weight_bytes,
+        }
+    }
+}
+
+/// The work since `earlier`, which the same session told.
+impl Sub for Counters {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            dispatches: self.dispatches - earlier.dispatches,
+            submits: self.submits - earlier.submits,
+            readbacks: self.readbacks - earlier.readbacks,
+            weight_bytes: self.weight_bytes - earlier.weight_bytes,
+        }
+    }
 }
 
 /// Logits of every token that [`Session::logits`] was given.

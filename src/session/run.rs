@@ -128,19 +128,17 @@ impl Session {
         let last = pieces.pop().into_iter().chain([report.whole()]).collect::<Vec<_>>();
         for piece in pieces {
             self.engine.gpu.run(&[piece])?;
-            work.add(&[piece]);
+            work.count(&[piece]);
         }
         let submission = self.engine.gpu.run(&last)?;
-        work.add(&last);
+        work.count(&last);
         Ok(Submitted { submission, begun, staging, routing: programs.routing, result: programs.result, work })
     }
 
     /// Waits for a pass and remembers which experts it chose. The timeline is as it was.
     pub(super) async fn finish(&mut self, submitted: Submitted, tokens: &[u32]) -> Result<Report> {
         let Submitted { submission, begun, staging, routing, result, work } = submitted;
-        self.counters.dispatches += work.dispatches;
-        self.counters.submits += work.submits;
-        self.counters.weight_bytes += work.weight_bytes;
+        self.counters = self.counters + work;
         let words = self.read(staging, routing.words() + result, Some(submission)).await?;
         if tokens.len() > 1 {
             self.engine.pace.took(tokens.len(), begun.elapsed());
@@ -165,7 +163,7 @@ impl Session {
 
     pub(super) fn submit(&mut self, stretches: &[Stretch<'_>]) -> Result<()> {
         self.engine.gpu.run(stretches)?;
-        self.counters.add(stretches);
+        self.counters.count(stretches);
         Ok(())
     }
 
@@ -191,7 +189,7 @@ impl Session {
 
 impl Counters {
     /// One submission of these.
-    fn add(&mut self, stretches: &[Stretch<'_>]) {
+    fn count(&mut self, stretches: &[Stretch<'_>]) {
         self.submits += 1;
         self.dispatches += stretches.iter().map(|stretch| stretch.dispatches() as u64).sum::<u64>();
         self.weight_bytes += stretches.iter().map(|stretch| stretch.weight_bytes()).sum::<u64>();

@@ -85,16 +85,7 @@ fn one(session: &mut Session, tokens: &[u32], (test, fed): (Test, bool), runs: u
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(Measured { test, samples, work: difference(session.counters(), before), profile: None })
-}
-
-fn difference(after: Counters, before: Counters) -> Counters {
-    Counters {
-        dispatches: after.dispatches - before.dispatches,
-        submits: after.submits - before.submits,
-        readbacks: after.readbacks - before.readbacks,
-        weight_bytes: after.weight_bytes - before.weight_bytes,
-    }
+    Ok(Measured { test, samples, work: session.counters() - before, profile: None })
 }
 
 #[cfg(test)]

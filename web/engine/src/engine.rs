@@ -111,7 +111,7 @@ impl RawEngine {
         let flags = |layers: Vec<Vec<bool>>| layers.iter().map(|layer| layer.iter().map(|&here| here.into()).collect()).collect();
         to_js(&Figures {
             loaded: engine.is_some(),
-            counters: sum(self.earlier.get(), self.counters.get()),
+            counters: self.earlier.get() + self.counters.get(),
             experts: engine.as_ref().and_then(Engine::expert_stats),
             resident: engine.as_ref().and_then(Engine::resident_experts).map(flags),
             wasm_bytes: heap_bytes(),
@@ -207,7 +207,7 @@ impl RawEngine {
     /// Drops a session; its work goes on being counted.
     fn forget(&self, session: &mut Option<Session>) {
         if session.take().is_some() {
-            self.earlier.set(sum(self.earlier.get(), self.counters.take()));
+            self.earlier.set(self.earlier.get() + self.counters.take());
         }
     }
 
@@ -230,16 +230,7 @@ impl RawEngine {
         for some in ids.chunks((LOGIT_BYTES / (4 * vocab).max(1)).max(1)) {
             all.push(session.logits(some).await?);
         }
-        self.earlier.set(sum(self.earlier.get(), session.counters()));
+        self.earlier.set(self.earlier.get() + session.counters());
         Ok(all.finish())
-    }
-}
-
-fn sum(a: Counters, b: Counters) -> Counters {
-    Counters {
-        dispatches: a.dispatches + b.dispatches,
-        submits: a.submits + b.submits,
-        readbacks: a.readbacks + b.readbacks,
-        weight_bytes: a.weight_bytes + b.weight_bytes,
     }
 }
