@@ -71,6 +71,13 @@ fn a_kernel_that_is_wrong_elsewhere_is_not_chosen() {
     let (dropped, kernels) = dropped(&checks).unwrap();
     assert!(dropped.iter().all(|name| name.contains("bytes")), "{dropped:?}");
     assert!(!kernels.matvec.bytes() && !kernels.matmul.bytes());
+
+    // Whichever is fastest here, it makes way for the next, and in the end for none.
+    let mut other = Check::new(&gpu, subject(DType::Q6K), 1).unwrap();
+    let wrong = Check::new(&gpu, subject(DType::Q6K), 2).unwrap();
+    (other.bytes, other.floats) = (wrong.bytes, wrong.floats);
+    let checks = Checks { main: checks.main, further: vec![(used, other)] };
+    assert!(self::dropped(&checks).is_err());
 }
 
 /// Which products of the model a choice is checked with: those that it has, in the kernel's form.

@@ -126,8 +126,7 @@ impl Product {
             }
         }
         let y = rows(&y, stride, self.offset, height)?;
-        // With 16-bit floats: eleven bits of each weight and activation, and of sums of eight products; what is below their normal
-        // numbers may be lost.
+        // With 16-bit floats: eleven bits of each weight and activation; what is below their normal numbers may be lost.
         let (relative, least) = if self.halves() { (2e-3, 1e-4) } else { (4e-6, f32::MIN_POSITIVE) };
         close(&y, &expected, |i| relative * magnitude[i] + 2e-7 * expected[i].abs() + least)
     }
