@@ -1,13 +1,15 @@
-//! What a token costs besides arithmetic, counted from the recorded commands: kernels, submissions, read-backs, bytes of weights.
+//! What a token costs besides arithmetic, counted from the recorded commands: kernels, submissions, read-backs, bytes of weights; and
+//! that it makes nothing that the one before it had made.
 
 mod common;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use common::wide::top2_wide;
-use common::{golden, load};
+use common::{golden, gpu, load};
 use moxel::sampler::{Sampler, SamplingOptions};
-use moxel::{Continuation, Counters, Precision, Session};
+use moxel::{Continuation, Counters, Engine, EngineOptions, ExpertBudget, ExpertOptions, Gpu, GpuOptions, Precision, Session};
 
 /// Embedding, the first norm, head and greedy choice.
 const ENDS: u64 = 4;
@@ -40,7 +42,7 @@ fn a_dense_layer_is_five_kernels() {
 }
 
 /// A model with room for more keys than one workgroup of attention computes.
-fn with_long_cache(test: &str) -> Session {
+fn with_long_cache(gpu: &Arc<Gpu>, test: &str) -> Session {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
     std::fs::create_dir_all(&folder).expect("a folder");
     let short = golden("llama_tied");
@@ -49,14 +51,15 @@ fn with_long_cache(test: &str) -> Session {
     assert_ne!(config, longer);
     std::fs::write(folder.join("config.json"), longer).expect("config.json");
     std::fs::copy(short.join("model.safetensors"), folder.join("model.safetensors")).expect("model.safetensors");
-    load(&folder, Precision::Exact, 128).session().expect("session")
+    let options = EngineOptions { precision: Precision::Exact, ..EngineOptions::default() };
+    Engine::load_path(gpu, &folder, &options, &mut |_| {}).expect("a model").session().expect("session")
 }
 
 /// A token that finds more keys in the cache than one workgroup computes takes another kernel for each layer, which merges what several
 /// have found; how many there is room for does not matter.
 #[test]
 fn many_keys_take_another_kernel_for_each_layer() {
-    let mut session = with_long_cache("many_keys_take_another_kernel_for_each_layer");
+    let mut session = with_long_cache(&gpu(), "many_keys_take_another_kernel_for_each_layer");
     for (position, kernels) in [(3, 5), (512, 5), (513, 6), (900, 6), (4, 5)] {
         let work = one_token_at(&mut session, position);
         assert_eq!((work.dispatches, work.submits, work.readbacks), (kernels * 3 + ENDS, 1, 1), "position {position}");
@@ -66,7 +69,7 @@ fn many_keys_take_another_kernel_for_each_layer() {
 /// The position decides which of the two is submitted, also where the next token is submitted before the last one was read.
 #[test]
 fn running_ahead_changes_kernels_at_the_same_position() {
-    let mut session = with_long_cache("running_ahead_changes_kernels_at_the_same_position");
+    let mut session = with_long_cache(&gpu(), "running_ahead_changes_kernels_at_the_same_position");
     let greedy = || Sampler::new(SamplingOptions::default()).expect("greedy");
     let text: Vec<u32> = (0..508).map(|i| 1 + i % 200).collect();
     let mut ids = vec![pollster::block_on(session.next(&text, &mut greedy())).expect("next")];
@@ -116,4 +119,70 @@ fn biases_are_kernels_of_their_own() {
     let engine = load(&golden("llama_bias"), Precision::Exact, 128);
     let work = one_token(&mut engine.session().expect("session"));
     assert!(work.dispatches > 5 * 2 + ENDS, "{work:?}");
+}
+
+/// What is made on a device while `count` tokens are chosen and computed, each submitted alone or before the last one was read.
+fn made_by(session: &mut Session, options: &SamplingOptions, ahead: bool, count: usize) -> u64 {
+    let mut sampler = Sampler::new(options.clone()).expect("options");
+    let before = session.gpu().objects_made();
+    let mut input = vec![5];
+    if ahead {
+        let mut continuation = session.continuation(&input, sampler, count).expect("a continuation");
+        while pollster::block_on(continuation.next_id()).expect("an id").is_some() {}
+    } else {
+        for _ in 0..count {
+            input = vec![pollster::block_on(session.next(&input, &mut sampler)).expect("an id")];
+        }
+    }
+    session.gpu().objects_made() - before
+}
+
+/// Other tests make objects too.
+fn fresh_gpu() -> Arc<Gpu> {
+    pollster::block_on(Gpu::new(&GpuOptions::default())).expect("an adapter")
+}
+
+/// However it is chosen, and also where its experts have to be loaded first.
+#[test]
+fn no_token_makes_buffers_bind_groups_or_pipelines() {
+    let gpu = fresh_gpu();
+    let sampled = SamplingOptions { temperature: 0.9, seed: Some(1), repeat_penalty: 1.3, ..SamplingOptions::default() };
+    // By all logits: more tokens are penalised than the GPU compares.
+    let by_the_cpu = SamplingOptions { repeat_last_n: 1000, ..sampled.clone() };
+    let models =
+        [(golden("llama_tied"), 100.0), (top2_wide().to_owned(), 100.0), (top2_wide().to_owned(), 50.0), (golden("scout"), 0.01)];
+    for (path, percent) in models {
+        let experts = ExpertOptions { budget: ExpertBudget::Percent(percent), ..ExpertOptions::default() };
+        let options = EngineOptions { precision: Precision::Exact, experts, ..EngineOptions::default() };
+        let engine = Engine::load_path(&gpu, &path, &options, &mut |_| {}).expect("a model");
+        let mut session = engine.session().expect("a session");
+        for (options, ahead) in [
+            (&sampled, true),
+            (&sampled, false),
+            (&by_the_cpu, false),
+            (&SamplingOptions::default(), true),
+            (&SamplingOptions::default(), false),
+        ] {
+            let first = made_by(&mut session, options, ahead, 2);
+            let made = made_by(&mut session, options, ahead, 20);
+            assert_eq!(made, 0, "{}, {percent} %, {options:?}, ahead: {ahead}, first {first}", path.display());
+        }
+        if let Some(stats) = engine.expert_stats().filter(|_| percent < 100.0) {
+            assert!(stats.misses > stats.slots as u64, "hardly an expert left again: {stats:?}");
+        }
+    }
+}
+
+/// The first token behind 512 others takes other kernels, which are made then and stay, whatever is computed between.
+#[test]
+fn what_is_made_later_is_counted_and_kept() {
+    let mut session = with_long_cache(&fresh_gpu(), "what_is_made_later_is_counted_and_kept");
+    let mut made_at = |position: usize| {
+        session.rewind(0);
+        pollster::block_on(session.prefill(&vec![1; position])).expect("room");
+        made_by(&mut session, &SamplingOptions::default(), false, 1)
+    };
+    assert!(made_at(510) > 0);
+    assert!(made_at(600) > 0, "the counter does not count");
+    assert_eq!([made_at(700), made_at(3), made_at(513)], [0, 0, 0]);
 }

@@ -121,6 +121,7 @@ impl Gpu {
             .caught(wgpu::ErrorFilter::OutOfMemory, || self.device.create_buffer(&descriptor))
             .map_err(|error| Error::Memory(format!("cannot allocate {size} bytes for {label}: {error}")))?;
         self.held.fetch_add(size, Ordering::Relaxed);
+        self.count_object();
         Ok(Buffer { memory: Arc::new(Memory { raw, held: Arc::clone(&self.held) }), label })
     }
 

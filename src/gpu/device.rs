@@ -32,6 +32,8 @@ pub struct Gpu {
     fault: Arc<Mutex<Option<Fault>>>,
     /// Bytes of the buffers that were made here and are still there.
     pub(super) held: Arc<AtomicU64>,
+    /// See [`Gpu::objects_made`].
+    objects: AtomicU64,
     /// Errors are not known when a call returns, as in a browser, whose GPU is another process.
     answers_later: bool,
 }
@@ -114,6 +116,7 @@ impl Gpu {
             description: AdapterDescription::new(0, &info, caps),
             pipelines: Pipelines::default(),
             held: Arc::default(),
+            objects: AtomicU64::default(),
             answers_later: info.backend == wgpu::Backend::BrowserWebGpu,
             device,
             queue,
@@ -142,6 +145,18 @@ impl Gpu {
     #[must_use]
     pub fn buffer_bytes(&self) -> u64 {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// Buffers, bind groups and pipelines that Moxel has made on this device so far. Work that is repeated makes none: a token needs
+    /// what the one before it needed. What wgpu makes for itself, such as the memory that writes are staged in, is not known.
+    #[must_use]
+    pub fn objects_made(&self) -> u64 {
+        self.objects.load(Ordering::Relaxed)
+    }
+
+    /// Says that one of those was made.
+    pub(super) fn count_object(&self) {
+        self.objects.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Bytes of GPU memory that all buffers of this device take now, where the backend can tell.

@@ -101,6 +101,7 @@ impl Gpu {
                     offset += d.params.len().next_multiple_of(UNIFORM_ALIGNMENT) as u64;
                     bound.extend(d.bindings.iter().map(|(_, slice)| slice.buffer.clone()));
                     let entries: Vec<_> = std::iter::once(&uniform).chain(&d.bindings).map(entry).collect();
+                    self.count_object();
                     let bindings = self.device.create_bind_group(&wgpu::BindGroupDescriptor {
                         label: Some(d.shader.label()),
                         layout: &pipeline.layout,

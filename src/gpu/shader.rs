@@ -174,6 +174,7 @@ impl Pipeline {
         };
         // What a driver's own compiler refuses is an internal error.
         let made = gpu.caught(wgpu::ErrorFilter::Internal, || gpu.caught(wgpu::ErrorFilter::Validation, make));
+        gpu.count_object();
         let raw = made.and_then(|made| made).map_err(|error| Error::Gpu(format!("shader {name}: {error}")))?;
         let layout = raw.get_bind_group_layout(0);
         Ok(Self { name, raw, layout })

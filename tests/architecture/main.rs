@@ -60,6 +60,11 @@ rules! {
         ("native-demo/src/main.rs", "#[path = \"../../src/gpu/mod.rs\"] mod gpu;"),
     ];
     one_readback: [("src/session.rs", "buffer.map_async(mode, 0..4, done);")];
+    objects_are_counted: [
+        ("src/gpu/readback.rs", "let buffer = device.create_buffer(&descriptor);"),
+        ("src/gpu/buffer.rs", "let group = device.create_bind_group(&descriptor);"),
+        ("src/gpu/buffer.rs", "let buffer = device.create_buffer_init(&descriptor);"),
+    ];
     few_platform_conditions: [("src/session.rs", "#[cfg(not(target_arch = \"wasm32\"))] fn f() {}")];
     few_unsafe_calls: [
         ("src/session.rs", "// SAFETY: none\nunsafe { f() }"),

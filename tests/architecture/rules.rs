@@ -136,6 +136,20 @@ pub fn one_readback(files: &[Source]) -> Vec<String> {
     })
 }
 
+/// What [`moxel::Gpu::objects_made`] counts is made where it is counted.
+pub fn objects_are_counted(files: &[Source]) -> Vec<String> {
+    let places = [
+        ("create_buffer", "src/gpu/buffer.rs"),
+        ("create_bind_group", "src/gpu/program.rs"),
+        ("create_compute_pipeline", "src/gpu/shader.rs"),
+        ("create_buffer_init", "nowhere"),
+    ];
+    violations(files, |file| {
+        let uncounted = |(call, place): &&(&str, &str)| file.is_library() && file.path != *place && file.names(call);
+        places.iter().find(uncounted).map(|(call, place)| format!("calls {call}, which is for {place}"))
+    })
+}
+
 /// Platforms are told apart in few places.
 pub fn few_platform_conditions(files: &[Source]) -> Vec<String> {
     violations(files, |file| {
