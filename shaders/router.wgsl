@@ -4,6 +4,8 @@
 // With `product`, for one token, it computes the logits too, from the residual stream: W norm(x). Then several lanes share a
 // row of W, and the first lane chooses.
 //
+// An expert that every token passes may be computed with the chosen ones: behind theirs it gets a weight of 1 and its slot.
+//
 // With `guarded` it raises the flag where a chosen expert is not on the GPU: all kernels behind it then do nothing, further
 // routers included.
 
@@ -17,6 +19,7 @@ struct Params {
     table_at: u32, // where the layer begins in the table
     tokens: u32,
     part: u32,    // words of ids, of weights and of slots, with what lies between them
+    beside: u32,  // slot of an expert that the only token passes besides, or ABSENT
     blocks: u32,  // with `product`: columns of W / 32
     norm_cols: u32,
     norm_eps: f32,
@@ -144,6 +147,10 @@ fn main(@builtin(global_invocation_id) invocation: vec3<u32>, @builtin(local_inv
         let slot = table[params.table_at + routing[to + rank]];
         routing[2u * part + to + rank] = slot;
         missing = missing || slot == ABSENT;
+    }
+    if params.beside != ABSENT {
+        routing[part + chosen] = bitcast<u32>(1.0);
+        routing[2u * part + chosen] = params.beside;
     }
     @if(guarded) {
         if missing { flag[0] = 1u; }

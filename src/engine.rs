@@ -210,7 +210,7 @@ impl Engine {
             async |plan| {
                 let what = format!("{} experts ({} bytes)", plan.slots(), plan.bytes());
                 let pools = gpu.in_memory(&what, || Pools::new(gpu, &layers, plan)).await?;
-                gpu.has_room(other_bytes).await?;
+                gpu.has_room(other_bytes.saturating_sub(pools.shared_bytes())).await?;
                 Ok(pools)
             },
         )

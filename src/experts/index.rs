@@ -19,6 +19,8 @@ pub(crate) struct ExpertLayer {
     /// Index of the layer in the model.
     pub(crate) layer: usize,
     pub(crate) record: Record,
+    /// Whether every token passes one more expert, which has the record's sizes and formats.
+    pub(crate) has_alike: bool,
     source: Source,
 }
 
@@ -50,7 +52,6 @@ impl ExpertLayer {
     /// # Errors
     /// Experts of one layer in different formats.
     pub(crate) fn loose(layer: usize, gate_up: Vec<Vec<Piece>>, down: Vec<Vec<Piece>>) -> Result<Self> {
-        let layouts = |pieces: &[Piece]| -> Vec<Layout> { runs(pieces).into_iter().map(|(layout, _)| layout).collect() };
         let mut record: Option<Record> = None;
         let mut experts = Vec::with_capacity(gate_up.len());
         for (gate_up, down) in gate_up.into_iter().zip(down) {
@@ -63,7 +64,7 @@ impl ExpertLayer {
             experts.push(matrices);
         }
         let record = record.ok_or_else(|| tensor_error("experts", "there is no expert to load".into()))?;
-        Ok(Self { layer, record, source: Source::Loose(experts) })
+        Ok(Self { layer, record, has_alike: false, source: Source::Loose(experts) })
     }
 
     /// Experts that `moxel pack` wrote, whose matrices must have these shapes.
@@ -90,7 +91,13 @@ impl ExpertLayer {
             return Err(tensor_error(&name, format!("are {count}, the configuration says {experts}")));
         }
         let record = Record { gate_up: layouts(&packed.gate_up, gate_up)?, down: layouts(&packed.down, down)? };
-        Ok(Self { layer, record, source: Source::Packed { experts } })
+        Ok(Self { layer, record, has_alike: false, source: Source::Packed { experts } })
+    }
+
+    /// The same with a shared expert, whose pieces of gate over up and of down these are.
+    #[must_use]
+    pub(crate) fn with_shared(self, [gate_up, down]: &[Vec<Piece>; 2]) -> Self {
+        Self { has_alike: layouts(gate_up) == self.record.gate_up && layouts(down) == self.record.down, ..self }
     }
 
     /// Whether the experts are records in the checkpoint, and not among its tensors.
@@ -181,6 +188,11 @@ impl ExpertLayer {
         });
         Ok(try_join_all(parts).await?.into_iter().flatten().collect())
     }
+}
+
+/// The matrices that these pieces are packed into.
+fn layouts(pieces: &[Piece]) -> Vec<Layout> {
+    runs(pieces).into_iter().map(|(layout, _)| layout).collect()
 }
 
 async fn read_groups(checkpoint: &Checkpoint, place: &Place, pieces: &[Piece], groups: Range<usize>) -> Result<Vec<Fragment>> {

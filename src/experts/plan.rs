@@ -120,10 +120,9 @@ impl ExpertPlan {
                 let by_share = by_share.min(experts_here);
                 (by_share, (layers * floor(experts)).max(by_share))
             };
-            // As many layers as one binding holds; slots that more layers share are used better. Both arrays of a matrix are in one
-            // buffer, which may be no larger than a binding.
+            // As many layers as one binding holds, their shared experts included; slots that more layers share are used better.
             let matrix = record.largest_matrix();
-            let fits = |layers: usize| slots(layers).1 as u64 * matrix + BINDING_ALIGNMENT <= max_binding;
+            let fits = |layers: usize| fit_binding(slots(layers).1 + layers, matrix, max_binding);
             let equal = layers[first..].iter().take_while(|layer| layer.1 == experts && layer.0.alike(record)).count();
             let count = (1..=equal).take_while(|&count| count == 1 || fits(count)).last().unwrap_or(1);
             let (unraised, slots) = slots(count);
@@ -136,6 +135,11 @@ impl ExpertPlan {
         let experts = layers.iter().map(|(_, experts)| experts).sum();
         Ok(Self { pools, bytes, experts, raised_from: (wanted < slots).then_some(wanted) })
     }
+}
+
+/// Whether so many matrices of this size are one binding: both arrays of a matrix are in one buffer, which may be no larger.
+pub(super) fn fit_binding(matrices: usize, bytes: u64, max_binding: u64) -> bool {
+    (matrices as u64).saturating_mul(bytes).saturating_add(BINDING_ALIGNMENT) <= max_binding
 }
 
 impl fmt::Display for ExpertPlan {
@@ -228,7 +232,7 @@ mod tests {
         let (small, large) = (record(32), record(64));
         let matrix = small.largest_matrix();
         let layers = [(&small, 8), (&small, 8), (&small, 8), (&large, 8), (&small, 8)];
-        let plan = plan(&layers, 1, 16 * matrix + BINDING_ALIGNMENT, ExpertBudget::Auto).unwrap();
+        let plan = plan(&layers, 1, 18 * matrix + BINDING_ALIGNMENT, ExpertBudget::Auto).unwrap();
         let pools: Vec<_> = plan.pools.iter().map(|pool| (pool.layers.clone(), pool.slots)).collect();
         assert_eq!(pools, [(0..2, 16), (2..3, 8), (3..4, 8), (4..5, 8)]);
         // One layer that does not fit is a pool of its own, split over buffers.

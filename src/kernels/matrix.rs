@@ -72,6 +72,19 @@ impl Matrix {
         Ok(Self { layout, parts: (0..groups).step_by(most).map(part).collect::<Result<_>>()?, most_groups: most })
     }
 
+    /// One matrix of a stack that is a single part, by itself. It has to begin where a binding may.
+    #[must_use]
+    pub(crate) fn one(&self, index: usize) -> Self {
+        let groups = self.layout.groups();
+        let part = self.parts.first().map(|part| {
+            let cut = |slice: &Slice, words: usize| slice.words(index * groups * words, groups * words);
+            let quants = cut(&part.quants, self.layout.group_quants());
+            let side = part.side.as_ref().map(|side| cut(side, self.layout.group_side()));
+            Part { first_group: 0, end_group: groups, quants, side }
+        });
+        Self { parts: part.into_iter().collect(), ..*self }
+    }
+
     /// Writes bytes of one of the two arrays, from byte `at` of the stack's array on. Both are multiples of 4.
     pub(crate) fn write(&self, gpu: &Gpu, array: Array, at: u64, bytes: &[u8]) {
         let group_bytes = match array {

@@ -6,7 +6,7 @@ use crate::gpu::{Dispatch, Recorder, Shader, Slice};
 use crate::weights::DType;
 
 params! {
-    experts: u32, chosen: u32, stride: u32, score: u32, table_at: u32, tokens: u32, part: u32,
+    experts: u32, chosen: u32, stride: u32, score: u32, table_at: u32, tokens: u32, part: u32, beside: u32,
     blocks: u32, norm_cols: u32, norm_eps: f32,
 }
 
@@ -22,6 +22,8 @@ pub(crate) enum RouterScore {
     SoftmaxAll,
 }
 
+/// In place of a slot: none.
+const ABSENT: u32 = u32::MAX;
 /// Tokens of a workgroup.
 const TOKENS: usize = 32;
 
@@ -36,6 +38,9 @@ pub(crate) struct RouterShape {
     pub(crate) table_at: usize,
     /// Words from ids to weights and from weights to slots.
     pub(crate) part: usize,
+    /// The slot of an expert that the only token passes besides: `routing` gets a weight of 1 and this slot behind those of the
+    /// chosen ones, and no id.
+    pub(crate) shared: Option<u32>,
 }
 
 /// What a router chooses by.
@@ -78,6 +83,7 @@ pub(crate) fn router(
         table_at: u32_of(shape.table_at),
         tokens: u32_of(tokens),
         part: u32_of(shape.part),
+        beside: shape.shared.filter(|_| tokens == 1).unwrap_or(ABSENT),
         blocks: 0,
         norm_cols: 0,
         norm_eps: 0.0,

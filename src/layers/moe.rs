@@ -2,9 +2,10 @@
 
 use super::scratch::MoeScratch;
 use super::{Linear, Mlp, Pass, Reader, RoutingLayout};
+use crate::gpu::Slice;
 use crate::kernels::{
-    Activations, Chosen, GroupSlices, Norm, Pairs, RouterInput, RouterScore, RouterShape, Tiles, can_gate, can_route, can_sum,
-    combine, gated, max_tiles, moe_group, residual, rms_norm, router, swiglu,
+    Activations, Chosen, GroupSlices, Matrix, Norm, Pairs, RouterInput, RouterScore, RouterShape, Tiles, can_gate, can_route,
+    can_sum, combine, gated, max_tiles, moe_group, residual, rms_norm, router, swiglu,
 };
 
 /// One MoE layer. Families differ in the fields, not in the order of steps.
@@ -22,6 +23,8 @@ pub(crate) struct Moe {
     pub(crate) down: Linear,
     /// An expert that every token passes.
     pub(crate) shared: Option<Mlp>,
+    /// Its slot, where it lies among the others.
+    pub(crate) shared_slot: Option<u32>,
 }
 
 impl Moe {
@@ -50,6 +53,10 @@ impl Moe {
         let table_at = index * self.experts;
         self.choose(p, scratch, h, index, &layout);
 
+        if let Some((next, matrices)) = next.zip(self.with_shared(p)) {
+            let routing = scratch.routing_with_shared(&layout, index);
+            return Some(self.record_with_shared(p, h, matrices, &routing, next));
+        }
         p.r.cut();
         let tiles = (tokens > 1).then(|| {
             let (expert, of_pairs) = scratch.tiles.clone();
@@ -91,10 +98,40 @@ impl Moe {
         next.map(|next| p.normed(next, 0, tokens))
     }
 
+    /// Gate over up and down of all experts, where their kernels compute a token's shared one too.
+    fn with_shared(&self, p: &Pass<'_>) -> Option<(&Matrix, &Matrix)> {
+        let gate_up = self.gate_up.single().filter(|w| p.fuses() && self.shared_slot.is_some() && can_gate(w))?;
+        let down = self.down.single().filter(|w| can_sum(w, self.chosen + 1, self.experts + 1))?;
+        Some((gate_up, down))
+    }
+
+    /// What follows the router for one token, the shared expert being the last of its experts.
+    fn record_with_shared(
+        &self,
+        p: &mut Pass<'_>,
+        h: &Activations,
+        (gate_up, down): (&Matrix, &Matrix),
+        [scores, slots]: &[Slice; 2],
+        next: Reader<'_>,
+    ) -> Activations {
+        let count = self.chosen + 1;
+        p.r.cut();
+        let bytes = p.bytes(self.down.takes_bytes(), count);
+        let chosen = Chosen { slots, scores, score_input: self.score_input, count };
+        gated(&mut p.r, p.choice.matvec, gate_up, h, Some(chosen), (&p.s.inner, bytes));
+
+        p.r.cut();
+        let activated = Activations { rows: p.s.inner.clone(), bytes, undivided: None };
+        let h = p.undivided(next);
+        residual(&mut p.r, p.choice.matvec, down, &activated, Some((slots, count)), &p.s.x, next.norm, &h);
+        h
+    }
+
     /// Ids, weights and slots of the chosen experts.
     fn choose(&self, p: &mut Pass<'_>, scratch: &MoeScratch, h: &Activations, index: usize, layout: &RoutingLayout) {
         let (experts, chosen, score) = (self.experts, self.chosen, self.score);
-        let shape = RouterShape { experts, chosen, score, table_at: index * experts, part: layout.stride() };
+        let (table_at, part, shared) = (index * experts, layout.stride(), self.shared_slot);
+        let shape = RouterShape { experts, chosen, score, table_at, part, shared };
         let routing = scratch.routing_of(layout, index);
         if let Some(w) = self.router.single().filter(|w| p.fuses() && can_route(w)) {
             router(&mut p.r, &shape, RouterInput::Stream(&p.s.x, &self.norm, w), p.table, &routing, 1);

@@ -87,13 +87,19 @@ impl RoutingLayout {
         [0, 1, 2].map(|part| (3 * layer + part) * self.stride()).map(|at| at..at + self.pairs)
     }
 
-    /// Words from ids to weights, and from weights to slots.
+    /// Words from ids to weights, and from weights to slots. There is room for one pair more, of a shared expert.
     pub(super) fn stride(&self) -> usize {
-        self.pairs.next_multiple_of(BINDING_WORDS)
+        (self.pairs + 1).next_multiple_of(BINDING_WORDS)
     }
 }
 
 impl MoeScratch {
+    /// Weights and slots of a layer's chosen experts and, behind them, of its shared one, of a single token.
+    pub(super) fn routing_with_shared(&self, layout: &RoutingLayout, layer: usize) -> [Slice; 2] {
+        let [_, weights, slots] = layout.ranges(layer);
+        [weights, slots].map(|range| self.routing.words(range.start, range.len() + 1))
+    }
+
     /// Ids, weights and slots of a layer.
     pub(crate) fn routing(&self, layout: &RoutingLayout, layer: usize) -> [Slice; 3] {
         layout.ranges(layer).map(|range| self.routing.words(range.start, range.len()))
@@ -112,7 +118,8 @@ impl Scratch {
         let words = |label, words: usize| Ok::<_, crate::Error>(gpu.storage(label, 4 * words as u64)?.whole());
         let padded = |cols: usize| cols.next_multiple_of(32);
         let expert_rows = if dims.moe_layers > 0 { tokens * dims.chosen } else { 0 };
-        let inner = activation_words(tokens, dims.inner).max(activation_words(expert_rows, dims.expert_inner));
+        // One row more where a shared expert is computed with a token's others.
+        let inner = activation_words(tokens, dims.inner).max(activation_words(expert_rows + 1, dims.expert_inner));
         let moe = (dims.moe_layers > 0).then(|| {
             let (tiles, tile_pairs) = matmul.tile_words(expert_rows, dims.experts);
             Ok::<_, crate::Error>(MoeScratch {

@@ -218,8 +218,9 @@ impl Llama4 {
 
     /// The MoE layer `l` of the model, its `index`-th.
     async fn bind_moe(&self, loader: &mut Loader<'_>, l: usize, index: usize, norm: Norm) -> Result<Moe> {
-        let (names, Dims { hidden, experts, chosen, .. }, inner) = (self.names, self.dims, self.expert_inner);
+        let (names, Dims { hidden, experts, chosen, .. }) = (self.names, self.dims);
         let router = [loader.matrix(&names.weight(l, ROUTER), experts, hidden)?];
+        let (shared, shared_slot) = loader.shared_expert(index, &self.shared_expert(loader.checkpoint, l)?).await?;
         let (gate_up, down) = loader.experts(index);
         Ok(Moe {
             norm,
@@ -230,8 +231,17 @@ impl Llama4 {
             score_input: true,
             gate_up,
             down,
-            shared: Some(mlp(loader, names, l, SHARED, (hidden, inner), false).await?),
+            shared: Some(shared),
+            shared_slot,
         })
+    }
+
+    /// Gate and up, and down, of a layer's shared expert.
+    fn shared_expert(&self, checkpoint: &Checkpoint, l: usize) -> Result<[Vec<Piece>; 2]> {
+        let (hidden, inner) = (self.dims.hidden, self.expert_inner);
+        let piece = |module, rows, cols| Piece::whole(checkpoint, &self.names.weight(l, module), rows, cols);
+        let [gate, up, down] = SHARED;
+        Ok([vec![piece(gate, inner, hidden)?, piece(up, inner, hidden)?], vec![piece(down, hidden, inner)?]])
     }
 
     fn expert_layer(&self, checkpoint: &Checkpoint, l: usize) -> Result<ExpertLayer> {
@@ -290,7 +300,8 @@ impl Architecture for Llama4 {
     }
 
     fn expert_layers(&self, checkpoint: &Checkpoint) -> Result<Vec<ExpertLayer>> {
-        self.moe_layers().into_iter().map(|l| self.expert_layer(checkpoint, l)).collect()
+        let layer = |l| Ok(self.expert_layer(checkpoint, l)?.with_shared(&self.shared_expert(checkpoint, l)?));
+        self.moe_layers().into_iter().map(layer).collect()
     }
 
     fn load<'a>(&'a self, loader: &'a mut Loader<'_>) -> BoxFuture<'a, Result<Box<dyn Model>>> {

@@ -3,7 +3,7 @@
 use crate::experts::Pools;
 use crate::gpu::{Gpu, Slice};
 use crate::kernels::{Array, Matrix, Norm};
-use crate::layers::Linear;
+use crate::layers::{Linear, Mlp};
 use crate::packing::{BLOCK_COLS, Layout};
 use crate::repack::{Piece, Rows, runs, shaped, tensor_error};
 use crate::weights::{Checkpoint, DType, OnProgress};
@@ -98,6 +98,13 @@ impl<'a> Loader<'a> {
     /// Packs a matrix, given as pieces from top to bottom, into a buffer of its own.
     async fn upload(&mut self, label: &'static str, layout: Layout, pieces: &[Piece]) -> Result<Matrix> {
         let matrix = Matrix::allocate(self.gpu, label, layout, 1)?;
+        self.fill(&matrix, 0, pieces).await?;
+        Ok(matrix)
+    }
+
+    /// Packs a matrix into a stack, behind `before` others.
+    async fn fill(&mut self, stack: &Matrix, before: usize, pieces: &[Piece]) -> Result<()> {
+        let layout = stack.layout;
         let rows = Rows::open(self.checkpoint, layout, pieces).await?;
         let group_bytes = layout.bytes() / layout.groups().max(1) as u64;
         let batch = usize::try_from(BATCH_BYTES / group_bytes).unwrap_or(1).max(1);
@@ -108,7 +115,8 @@ impl<'a> Loader<'a> {
             for (array, words, per_group) in
                 [(Array::Quants, &packed.quants, layout.group_quants()), (Array::Side, &packed.side, layout.group_side())]
             {
-                matrix.write(self.gpu, array, 4 * (first * per_group) as u64, bytemuck::cast_slice(words));
+                let at = 4 * ((before * layout.groups() + first) * per_group) as u64;
+                stack.write(self.gpu, array, at, bytemuck::cast_slice(words));
             }
             self.advance(share);
             self.unflushed += 4 * (packed.quants.len() + packed.side.len()) as u64;
@@ -117,8 +125,7 @@ impl<'a> Loader<'a> {
                 self.unflushed = 0;
             }
         }
-        self.gpu.check()?;
-        Ok(matrix)
+        self.gpu.check()
     }
 
     /// The arenas that hold the experts of the model's MoE layer `index`, counted among the MoE layers: gate over up, and
@@ -126,6 +133,28 @@ impl<'a> Loader<'a> {
     pub(crate) fn experts(&self, index: usize) -> (Linear, Linear) {
         let (gate_up, down) = self.pools.matrices(index);
         (Linear::new(gate_up), Linear::new(down))
+    }
+
+    /// The shared expert of the MoE layer `index`, of which these are the pieces of gate over up and of down; with its slot where it has
+    /// one in the arenas.
+    pub(crate) async fn shared_expert(&mut self, index: usize, [gate_up, down]: &[Vec<Piece>; 2]) -> Result<(Mlp, Option<u32>)> {
+        let Some(slot) = self.pools.shared(index) else {
+            let (gate_up, down) = (self.linear("ffn_gate_up", gate_up, &[]).await?, self.linear("ffn_down", down, &[]).await?);
+            return Ok((Mlp { gate_up, down }, None));
+        };
+        let (above, below) = self.pools.matrices(index);
+        let (gate_up, down) = (self.place(&above, slot, gate_up).await?, self.place(&below, slot, down).await?);
+        Ok((Mlp { gate_up, down }, Some(slot)))
+    }
+
+    /// Packs a matrix into a slot of an arena, which has one stack of its format.
+    async fn place(&mut self, arena: &[Matrix], slot: u32, pieces: &[Piece]) -> Result<Linear> {
+        let mut placed = Vec::with_capacity(arena.len());
+        for stack in arena {
+            self.fill(stack, slot as usize, pieces).await?;
+            placed.push(stack.one(slot as usize));
+        }
+        Ok(Linear::new(placed))
     }
 
     fn advance(&mut self, bytes: u64) {

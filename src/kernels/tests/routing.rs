@@ -30,7 +30,7 @@ fn route(
 ) -> [Vec<u32>; 3] {
     let part = tokens * chosen + GAP;
     let routing = poisoned(3 * part);
-    let shape = RouterShape { experts, chosen, score, table_at: experts, part };
+    let shape = RouterShape { experts, chosen, score, table_at: experts, part, shared: None };
     router(&mut recorder, &shape, input, &words(table), &routing, tokens);
     let [routing] = run(recorder, [&routing]);
     [0, 1, 2].map(|n| {
@@ -173,6 +173,30 @@ fn a_missing_expert_raises_the_flag_and_nothing_is_written_behind_a_raised_one()
         assert_eq!((ids, slots), (vec![1, 3], vec![6, NONE]));
         assert_eq!(run(Recorder::default(), [&flag]), [[1]], "one is missing");
         assert_eq!(route(&flag, &table), [const { [POISON; 2] }; 3].map(Vec::from));
+    }
+}
+
+/// Behind those of the chosen ones, and not where a prompt's next token has its own.
+#[test]
+fn the_only_token_passes_one_more_expert() {
+    let (experts, chosen, part) = (5, 2, 11);
+    for tokens in [1, 3] {
+        let logits = floats(&Random(7).floats(tokens * experts, 3.0));
+        let table = words(&(0..experts as u32).map(|e| 2 * e + 1).collect::<Vec<_>>());
+        let route = |shared| {
+            let routing = poisoned(3 * part);
+            let mut recorder = Recorder::default();
+            let shape = RouterShape { experts, chosen, score: RouterScore::Sigmoid, table_at: 0, part, shared };
+            router(&mut recorder, &shape, RouterInput::Logits(&logits, experts), &table, &routing, tokens);
+            let [routing] = run(recorder, [&routing]);
+            routing
+        };
+        let mut expected = route(None);
+        if tokens == 1 {
+            expected[part + chosen] = 1.0f32.to_bits();
+            expected[2 * part + chosen] = 77;
+        }
+        assert_eq!(route(Some(77)), expected, "{tokens} tokens");
     }
 }
 
