@@ -57,7 +57,7 @@ if [ "${TESTS:-1}" = 1 ]; then
   # Failures are a result too: they are written down, and the measurements follow.
   {
     passed=1
-    cargo test -p moxel --lib -- kernels roofline || passed=0
+    cargo test -p moxel --lib -- kernels roofline tuning || passed=0
     cargo test -p moxel --no-fail-fast "${tests[@]}" || passed=0
     [ "$passed" = 1 ]
   } 2>&1 | tee "$work/tests.txt" >&2 || say "tests failed, see tests.txt"

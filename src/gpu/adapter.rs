@@ -99,7 +99,7 @@ pub async fn adapters() -> Vec<AdapterDescription> {
 }
 
 pub(super) fn caps_of(adapter: &wgpu::Adapter) -> Caps {
-    Caps::new(adapter.features(), &adapter.limits(), &adapter.get_info())
+    Caps::new(adapter.features(), &adapter.limits(), &adapter.get_info(), &adapter.cooperative_matrix_properties())
 }
 
 pub(super) async fn choose(instance: &wgpu::Instance, selector: &AdapterSelector) -> Result<wgpu::Adapter> {

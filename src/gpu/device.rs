@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::Caps;
 use super::adapter::{AdapterDescription, AdapterSelector, choose, instance};
+use super::caps::{MATRIX_FEATURES, usable_size};
 use super::pipelines::Pipelines;
 use super::readback::Poller;
 use crate::{Error, Result};
@@ -67,10 +68,13 @@ impl Gpu {
             | wgpu::Features::SUBGROUP
             | wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::PIPELINE_CACHE;
+        let matrices = adapter.cooperative_matrix_properties();
+        let (experimental, experimental_features) = experimental(adapter.features(), &matrices);
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("moxel"),
-                required_features: adapter.features() & optional,
+                required_features: adapter.features() & (optional | experimental),
+                experimental_features,
                 required_limits: wgpu::Limits {
                     max_buffer_size: allowed.max_buffer_size,
                     max_storage_buffer_binding_size: allowed.max_storage_buffer_binding_size,
@@ -85,7 +89,7 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&seen, error.into())));
         let seen = Arc::clone(&fault);
         device.set_device_lost_callback(move |_, why| note(&seen, Fault::Lost(why)));
-        Ok(Arc::new(Self::wrap(device, queue, fault, options.max_binding_bytes)))
+        Ok(Arc::new(Self::wrap(device, queue, fault, &matrices, options.max_binding_bytes)))
     }
 
     /// As [`Gpu::new`], waiting until the device is open.
@@ -102,12 +106,18 @@ impl Gpu {
     /// The device's error and loss callbacks stay the application's: errors of Moxel's own making reach them.
     #[must_use]
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Arc<Self> {
-        Arc::new(Self::wrap(device, queue, Arc::default(), None))
+        Arc::new(Self::wrap(device, queue, Arc::default(), &[], None))
     }
 
-    fn wrap(device: wgpu::Device, queue: wgpu::Queue, fault: Arc<Mutex<Option<Fault>>>, max_binding: Option<u64>) -> Self {
+    fn wrap(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        fault: Arc<Mutex<Option<Fault>>>,
+        matrices: &[wgpu::CooperativeMatrixProperties],
+        max_binding: Option<u64>,
+    ) -> Self {
         let info = device.adapter_info();
-        let mut caps = Caps::new(device.features(), &device.limits(), &info);
+        let mut caps = Caps::new(device.features(), &device.limits(), &info, matrices);
         if let Some(bytes) = max_binding {
             caps.max_binding_bytes = caps.max_binding_bytes.min(bytes);
         }
@@ -226,6 +236,21 @@ impl Gpu {
             None => made,
         }
     }
+}
+
+/// What is asked of a device beyond what wgpu calls finished: matrix units, where the kernels can use those that there are.
+fn experimental(
+    features: wgpu::Features,
+    matrices: &[wgpu::CooperativeMatrixProperties],
+) -> (wgpu::Features, wgpu::ExperimentalFeatures) {
+    if !features.contains(MATRIX_FEATURES) || usable_size(matrices).is_none() {
+        return (wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled());
+    }
+    // SAFETY: wgpu wants to hear that its checks of such features may have holes. Our own shaders alone reach them; one of these uses
+    // matrices, and loads and stores them within arrays of workgroup memory at indices that follow from constants. wgpu does not
+    // mark that memory as shared between lanes, as SPIR-V's Vulkan memory model wants it: a driver that minds computes wrong
+    // numbers, which the tuner notices before it takes the kernel, and without the tuner nobody takes it.
+    (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, unsafe { wgpu::ExperimentalFeatures::enabled() })
 }
 
 fn note(slot: &Mutex<Option<Fault>>, fault: Fault) {

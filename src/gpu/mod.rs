@@ -22,4 +22,4 @@ pub use pipelines::PipelineWork;
 pub(crate) use profile::TimedCall;
 pub(crate) use program::{Program, Stretch, Submission};
 pub(crate) use record::{Dispatch, Recorder, Recording};
-pub(crate) use shader::{HALVES, SUBGROUPS, Shader, fingerprint};
+pub(crate) use shader::{HALVES, MATRICES, SUBGROUPS, Shader, fingerprint};

@@ -36,6 +36,7 @@ sources![
     "embed",
     "gated",
     "matmul",
+    "matmul_matrix_units",
     "matmul_tiled",
     "matvec",
     "merge_attention",
@@ -55,6 +56,9 @@ pub(crate) const SUBGROUPS: &str = "subgroups";
 
 /// The condition of variants that need `shader-f16`.
 pub(crate) const HALVES: &str = "halves";
+
+/// The conditions of variants that need [`Caps::matrix_units`](super::Caps::matrix_units) of 8 and of 16.
+pub(crate) const MATRICES: [&str; 2] = ["matrices_8", "matrices_16"];
 
 /// The condition that asks for what a browser wants to be told and naga not: the features that a variant uses.
 const BROWSER: &str = "browser";
@@ -137,7 +141,9 @@ impl Shader {
             default: Feature::Disable,
             flags: self.conditions.iter().map(|c| ((*c).to_string(), Feature::Enable)).collect(),
         };
-        let options = CompileOptions { features, ..CompileOptions::default() };
+        // It knows no names of wgpu's own, like those of matrices.
+        let validate = !MATRICES.iter().any(|condition| self.conditions.contains(condition));
+        let options = CompileOptions { features, validate, ..CompileOptions::default() };
         // No mangling: names are unique over all modules, and error messages and captures stay readable.
         let compiled = wesl::compile(&root, &resolver, &NoMangler, &options).map_err(|e| fail(&e))?;
         Ok(compiled.to_string())

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::matrix::for_product;
 use super::moe_group::max_tiles;
-use crate::gpu::{Caps, HALVES, SUBGROUPS, Shader};
+use crate::gpu::{Caps, HALVES, MATRICES, SUBGROUPS, Shader};
 use crate::weights::DType;
 
 /// The kernel for one token.
@@ -46,6 +46,10 @@ pub(crate) enum Matmul {
     TiledBytes,
     /// The same with 16-bit floats, on devices that compute with them.
     TiledHalves,
+    /// The same on the matrix units of devices that multiply matrices of 8 by 8.
+    MatrixUnits8,
+    /// Of 16 by 16.
+    MatrixUnits16,
 }
 
 impl Matvec {
@@ -87,8 +91,16 @@ impl Matvec {
 }
 
 impl Matmul {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Rows, Self::RowsBytes, Self::QuadsBytes, Self::Tiled, Self::TiledBytes, Self::TiledHalves];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Rows,
+        Self::RowsBytes,
+        Self::QuadsBytes,
+        Self::Tiled,
+        Self::TiledBytes,
+        Self::TiledHalves,
+        Self::MatrixUnits8,
+        Self::MatrixUnits16,
+    ];
 
     /// Those that a device can run.
     pub(crate) fn on(caps: &Caps) -> impl Iterator<Item = Self> {
@@ -97,12 +109,17 @@ impl Matmul {
 
     /// What the kernel needs and a device has not.
     fn lacks(self, caps: &Caps) -> Option<&'static str> {
-        (self.halves() && !caps.f16).then_some("16-bit floats in shaders")
+        match self {
+            Self::TiledHalves if !caps.f16 => Some("16-bit floats in shaders"),
+            Self::MatrixUnits8 if caps.matrix_units != Some(8) => Some("matrix units of 8 by 8"),
+            Self::MatrixUnits16 if caps.matrix_units != Some(16) => Some("matrix units of 16 by 16"),
+            _ => None,
+        }
     }
 
     /// Whether it rounds weights and activations to 16-bit floats.
     pub(crate) fn halves(self) -> bool {
-        self == Self::TiledHalves
+        matches!(self, Self::TiledHalves | Self::MatrixUnits8 | Self::MatrixUnits16)
     }
 
     /// Whether it multiplies other activations than it is given.
@@ -115,13 +132,19 @@ impl Matmul {
     }
 
     fn tiled(self) -> bool {
-        matches!(self, Self::Tiled | Self::TiledBytes | Self::TiledHalves)
+        matches!(self, Self::Tiled | Self::TiledBytes) || self.halves()
     }
 
     /// The variant of a shader with what this kernel multiplies.
     pub(super) fn shader(self, dtype: DType, bytes: bool) -> Shader {
-        let source = if self.tiled() { "matmul_tiled" } else { "matmul" };
-        let shader = Shader::new(source).with_if(self.halves(), HALVES);
+        let [of_8, of_16] = MATRICES;
+        let shader = match self {
+            Self::Rows | Self::RowsBytes | Self::QuadsBytes => Shader::new("matmul"),
+            Self::Tiled | Self::TiledBytes => Shader::new("matmul_tiled"),
+            Self::TiledHalves => Shader::new("matmul_tiled").with(HALVES),
+            Self::MatrixUnits8 => Shader::new("matmul_matrix_units").with(of_8),
+            Self::MatrixUnits16 => Shader::new("matmul_matrix_units").with(of_16),
+        };
         let quads = bytes && self == Self::QuadsBytes;
         in_quads(for_product(shader, dtype, bytes, !self.tiled() && !quads), quads)
     }
@@ -195,6 +218,8 @@ impl fmt::Display for Matmul {
             Self::Tiled => "tiled, f32",
             Self::TiledBytes => "tiled, bytes",
             Self::TiledHalves => "tiled, f16",
+            Self::MatrixUnits8 => "matrix units of 8, f16",
+            Self::MatrixUnits16 => "matrix units of 16, f16",
         })
     }
 }
@@ -244,10 +269,11 @@ mod tests {
 
     use super::*;
 
-    fn caps(optional: bool) -> Caps {
+    fn caps(optional: bool, matrix_units: Option<u32>) -> Caps {
         Caps {
             f16: optional,
             subgroups: optional,
+            matrix_units,
             subgroup_size: (0, 0),
             timestamps: false,
             max_binding_bytes: 0,
@@ -259,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_choice_is_kept_as_text() {
-        for choice in KernelChoice::each(&caps(true)) {
+        for choice in KernelChoice::each(&caps(true, Some(16))) {
             let text = serde_json::to_string(&choice).unwrap();
             assert_eq!(serde_json::from_str::<KernelChoice>(&text).unwrap(), choice, "{text}");
         }
@@ -272,16 +298,22 @@ mod tests {
 
     #[test]
     fn each_kernel_occurs_where_it_can_run() {
-        for (optional, matvecs, matmuls) in [(false, 5, 5), (true, 7, 6)] {
-            let choices = KernelChoice::each(&caps(optional));
+        for (caps, matvecs, matmuls) in
+            [(caps(false, None), 5, 5), (caps(true, None), 7, 6), (caps(true, Some(8)), 7, 7), (caps(true, Some(16)), 7, 7)]
+        {
+            let choices = KernelChoice::each(&caps);
             let one: BTreeSet<_> = choices.iter().map(|c| (c.matvec.to_string(), c.fused)).collect();
             let several: BTreeSet<_> = choices.iter().map(|c| c.matmul.to_string()).collect();
             assert_eq!((one.len(), several.len()), (matvecs + 2, matmuls));
             assert_eq!(choices.len(), matvecs + 2 + matmuls - 1);
-            assert!(choices.iter().all(|choice| choice.lacks(&caps(optional)).is_none()));
+            assert!(choices.iter().all(|choice| choice.lacks(&caps).is_none()));
         }
-        let lacking: BTreeSet<_> =
-            KernelChoice::each(&caps(true)).iter().filter_map(|choice| choice.lacks(&caps(false))).collect();
-        assert_eq!(lacking, BTreeSet::from(["16-bit floats in shaders", "subgroups"]));
+        let lacking = |from: &Caps, of: &Caps| -> BTreeSet<_> {
+            KernelChoice::each(from).iter().filter_map(|choice| choice.lacks(of)).collect()
+        };
+        let (base, small, large) = (caps(false, None), caps(true, Some(8)), caps(true, Some(16)));
+        let expected = BTreeSet::from(["16-bit floats in shaders", "matrix units of 16 by 16", "subgroups"]);
+        assert_eq!(lacking(&large, &base), expected);
+        assert_eq!(lacking(&small, &large), BTreeSet::from(["matrix units of 8 by 8"]));
     }
 }

@@ -1,4 +1,4 @@
-//! Matrix products: `matvec` for one token (or its chosen experts), `matmul` or `matmul_tiled` for many.
+//! Matrix products: `matvec` for one token (or its chosen experts), `matmul`, `matmul_tiled` or `matmul_matrix_units` for many.
 
 use super::matrix::Matrix;
 use super::{Activations, KernelChoice, Matmul, Matvec, in_planes, params, u32_of};

@@ -57,10 +57,15 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// `cfg(target_arch)`: the browser's futures cannot move between threads, and nobody polls a device there.
 const ARCHITECTURE_DEPENDENT: &[&str] = &["src/weights/source.rs", "src/gpu/readback.rs"];
 /// wgpu's unchecked calls, each with its reason beside it.
-const UNSAFE: &[&str] = &["src/gpu/shader.rs", "src/gpu/pipelines.rs"];
+const UNSAFE: &[&str] = &["src/gpu/device.rs", "src/gpu/shader.rs", "src/gpu/pipelines.rs"];
 /// Shaders that compute what another kernel does, in another shape: the kernel whose twin they share.
-const SAME_AS: &[(&str, &str)] =
-    &[("matvec", "matmul"), ("matmul_tiled", "matmul"), ("prompt_attention", "attention"), ("merge_attention", "attention")];
+const SAME_AS: &[(&str, &str)] = &[
+    ("matvec", "matmul"),
+    ("matmul_tiled", "matmul"),
+    ("matmul_matrix_units", "matmul"),
+    ("prompt_attention", "attention"),
+    ("merge_attention", "attention"),
+];
 /// Files in `src/kernels` that dispatch nothing.
 const KERNEL_HELPERS: &[&str] = &["mod", "matrix", "choice", "activations", "kv_type"];
 /// A file with one job fits on a few screens.

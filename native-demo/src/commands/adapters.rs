@@ -41,7 +41,7 @@ pub fn run(common: &Common, json: bool) -> anyhow::Result<()> {
 }
 
 fn row<'a>(adapter: &'a AdapterDescription, known: &'a KnownKernels) -> Row<'a> {
-    let Caps { f16, subgroups, subgroup_size, timestamps, .. } = adapter.caps;
+    let Caps { f16, subgroups, subgroup_size, matrix_units, timestamps, .. } = adapter.caps;
     let caps = &adapter.caps;
     Row {
         index: adapter.index,
@@ -51,7 +51,13 @@ fn row<'a>(adapter: &'a AdapterDescription, known: &'a KnownKernels) -> Row<'a> 
         driver: &adapter.driver,
         driver_info: &adapter.driver_info,
         tier: &adapter.tier,
-        features: json!({ "f16": f16, "subgroups": subgroups, "subgroup_size": subgroup_size, "timestamps": timestamps }),
+        features: json!({
+            "f16": f16,
+            "subgroups": subgroups,
+            "subgroup_size": subgroup_size,
+            "matrix_units": matrix_units,
+            "timestamps": timestamps,
+        }),
         limits: json!({
             "max_binding_bytes": caps.max_binding_bytes,
             "max_buffer_bytes": caps.max_buffer_bytes,
@@ -69,12 +75,13 @@ fn text(adapter: &AdapterDescription, known: &KnownKernels) -> String {
         (least, most) if least == most => format!(" subgroups of {least};"),
         (least, most) => format!(" subgroups of {least} to {most};"),
     };
+    let matrices = caps.matrix_units.map_or(String::new(), |size| format!(" matrices of {size};"));
     let kernels = known.of(adapter).map(|KnownChoice { key, kernels }| {
         let precision = format!("{:?}", key.precision).to_lowercase();
         format!("   {} {} x {}, {precision}: {kernels}\n", key.format, key.rows, key.cols)
     });
     format!(
-        "{}: {}\n   {} on {} ({} {})\n   tier {};{subgroups} bindings up to {}, buffers up to {}\n{}",
+        "{}: {}\n   {} on {} ({} {})\n   tier {};{subgroups}{matrices} bindings up to {}, buffers up to {}\n{}",
         adapter.index,
         adapter.name,
         adapter.kind,

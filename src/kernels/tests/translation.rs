@@ -3,10 +3,10 @@
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicies;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{Module, ShaderStage};
+use naga::{Module, ShaderStage, TypeInner};
 
 use super::variants::{ALL, capabilities, valid};
-use crate::gpu::{HALVES, SUBGROUPS, Shader};
+use crate::gpu::{HALVES, MATRICES, SUBGROUPS, Shader};
 
 type Translate = fn(&Module, &ModuleInfo) -> Result<String, String>;
 
@@ -21,12 +21,23 @@ fn spir_v(module: &Module, info: &ModuleInfo) -> Result<String, String> {
 }
 
 fn metal(module: &Module, info: &ModuleInfo) -> Result<String, String> {
-    let options = msl::Options { lang_version: (2, 0), ..msl::Options::default() };
+    metal_of(module, info, (2, 0))
+}
+
+fn metal_of(module: &Module, info: &ModuleInfo, lang_version: (u8, u8)) -> Result<String, String> {
+    let options = msl::Options { lang_version, ..msl::Options::default() };
     let pipeline = msl::PipelineOptions::default();
     msl::write_string(module, info, &options, &pipeline).map(|(text, _)| text).map_err(|e| e.to_string())
 }
 
+/// Writers that know no matrices panic where they meet some.
+fn without_matrices(module: &Module, supported: Capabilities) -> Result<(), String> {
+    let has_some = module.types.iter().any(|(_, t)| matches!(t.inner, TypeInner::CooperativeMatrix { .. }));
+    if has_some && !supported.contains(Capabilities::COOPERATIVE_MATRIX) { Err("no matrices".into()) } else { Ok(()) }
+}
+
 fn hlsl_of(module: &Module, info: &ModuleInfo, shader_model: hlsl::ShaderModel) -> Result<String, String> {
+    without_matrices(module, hlsl::supported_capabilities())?;
     let (mut text, pipeline) = (String::new(), hlsl::PipelineOptions::default());
     let options = hlsl::Options { shader_model, ..hlsl::Options::default() };
     let done = hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None);
@@ -43,6 +54,7 @@ fn hlsl_5(module: &Module, info: &ModuleInfo) -> Result<String, String> {
 }
 
 fn gl_es(module: &Module, info: &ModuleInfo) -> Result<String, String> {
+    without_matrices(module, glsl::supported_capabilities())?;
     let mut text = String::new();
     let options = glsl::Options { version: glsl::Version::new_gles(310), ..glsl::Options::default() };
     let entry_point = module.entry_points.first().map(|e| e.name.clone()).unwrap_or_default();
@@ -76,6 +88,17 @@ fn every_variant_is_translated_as_the_table_says() {
             assert_eq!(result.is_ok(), expected == "ok", "{} to {target}: written {expected:?}, {result:?}", variant.shader);
             assert_ne!(result.as_deref(), Ok(""), "{} to {target}", variant.shader);
         }
+    }
+}
+
+/// The version that has matrices, where the table has none.
+#[test]
+fn matrix_units_are_translated_for_metal() {
+    for variant in ALL.iter().filter(|variant| MATRICES.into_iter().any(|condition| variant.shader.has(condition))) {
+        let (module, info) = valid(&variant.shader.wgsl().unwrap(), capabilities(&variant.shader)).unwrap();
+        let text = metal_of(&module, &info, (2, 3)).unwrap();
+        assert!(text.contains("simdgroup_multiply_accumulate"), "{text}");
+        assert!(text.contains("simdgroup_load"), "{text}");
     }
 }
 

@@ -8,7 +8,7 @@ use naga::proc::Layouter;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ScalarKind, TypeInner};
 
-use crate::gpu::{HALVES, SUBGROUPS, Shader};
+use crate::gpu::{HALVES, MATRICES, SUBGROUPS, Shader};
 use crate::kernels::{
     KvType, Matmul, Matvec, add_bias, argmax, attention, combine, copy_memory, embed, gated, is_quantized, matmul,
     merge_attention, moe_group, multiply_add, prompt_attention, residual, rms_norm, rope_append, router, sample, swiglu,
@@ -25,8 +25,8 @@ pub(super) struct Variant {
 pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     let mut all = Vec::new();
     // Prompts wait for their experts before they go on, and yardsticks have none: only what computes single tokens runs ahead.
-    let runs_ahead =
-        |shader: &Shader| !["matmul", "matmul_tiled", "moe_group", "copy_memory", "multiply_add"].contains(&shader.label());
+    let waits = ["matmul", "matmul_matrix_units", "matmul_tiled", "moe_group", "copy_memory", "multiply_add"];
+    let runs_ahead = |shader: &Shader| !waits.contains(&shader.label());
     let mut add = |params, shaders: Vec<Shader>| {
         let guarded: Vec<_> = shaders.iter().filter(|s| runs_ahead(s)).map(|s| s.clone().with("guarded")).collect();
         all.extend(shaders.into_iter().chain(guarded).map(|shader| Variant { shader, params }));
@@ -76,6 +76,9 @@ pub(super) fn capabilities(shader: &Shader) -> Capabilities {
     let mut found = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     found.set(Capabilities::SUBGROUP, shader.has(SUBGROUPS));
     found.set(Capabilities::SHADER_FLOAT16, shader.has(HALVES));
+    if MATRICES.into_iter().any(|condition| shader.has(condition)) {
+        found |= Capabilities::COOPERATIVE_MATRIX | Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16;
+    }
     found
 }
 
