@@ -35,7 +35,7 @@ pub enum Precision {
 }
 
 /// How an engine is made. The default suits a chat.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct EngineOptions {
     /// Positions that a session can hold; `None`: what the model was trained for, at most 4096.
     pub context: Option<usize>,
@@ -43,33 +43,30 @@ pub struct EngineOptions {
     pub precision: Precision,
     /// What sessions keep of past tokens; `None`: f32 in exact precision, f16 in fast.
     pub kv: Option<KvType>,
-    /// Tokens of a prompt that are computed together, from 1 to 512.
-    pub prefill_chunk: usize,
+    /// Tokens of a prompt that are computed together, from 1 to 512. `None`: 128, and up to 512 where the adapter computes as many in
+    /// one submission of a quarter of a second; sessions take the memory for it when they meet a prompt that is longer. What is
+    /// computed is the same, to the last bit.
+    pub prefill_chunk: Option<usize>,
     /// How a model's routed experts are kept on the GPU.
     pub experts: ExpertOptions,
     /// How it comes to its kernels for matrix products.
     pub tuning: Tuning,
 }
 
-/// The most tokens of a prompt that are computed together.
-const MOST_CHUNK: usize = 512;
+/// Tokens of a prompt that are computed together unless asked for otherwise, until the adapter is known to be fast.
+const FIRST_CHUNK: usize = 128;
+/// The most that are.
+pub(crate) const MOST_CHUNK: usize = 512;
 /// Context of sessions unless asked for otherwise: a long one costs memory whether it is used or not.
 const DEFAULT_CONTEXT: usize = 4096;
 
-impl Default for EngineOptions {
-    fn default() -> Self {
-        Self {
-            context: None,
-            precision: Precision::default(),
-            kv: None,
-            prefill_chunk: 128,
-            experts: ExpertOptions::default(),
-            tuning: Tuning::default(),
-        }
-    }
-}
-
 impl EngineOptions {
+    /// Tokens of a prompt that are computed together at first.
+    #[must_use]
+    pub fn first_chunk(&self) -> usize {
+        self.prefill_chunk.unwrap_or(FIRST_CHUNK).clamp(1, MOST_CHUNK)
+    }
+
     /// What the KV cache of a session holds.
     #[must_use]
     pub fn kv_type(&self) -> KvType {
@@ -157,7 +154,10 @@ pub(crate) struct Loaded {
     pub(crate) choice: KernelChoice,
     load_times: LoadTimes,
     pub(crate) experts: Experts,
-    pub(crate) prefill_chunk: usize,
+    /// Tokens of a prompt that are computed together at first.
+    pub(crate) first_chunk: usize,
+    /// More of them may be, later.
+    pub(crate) chunks_grow: bool,
     pub(crate) pace: Pace,
     pub(crate) files: Arc<ModelFiles>,
 }
@@ -244,7 +244,8 @@ impl Engine {
             choice,
             load_times: LoadTimes { tuning, weights: begin.elapsed() - tuning },
             experts,
-            prefill_chunk: options.prefill_chunk.clamp(1, MOST_CHUNK),
+            first_chunk: options.first_chunk(),
+            chunks_grow: options.prefill_chunk.is_none(),
             pace: Pace::default(),
             files: Arc::clone(files),
         };
@@ -401,6 +402,6 @@ impl Engine {
 
 /// Bytes of GPU memory that a session takes: its KV cache, and an estimate of the buffers that it works in.
 fn session_bytes(info: &ModelInfo, context: usize, options: &EngineOptions) -> u64 {
-    let rows = options.prefill_chunk.clamp(1, MOST_CHUNK) * (32 * info.hidden + 4 * info.vocab);
+    let rows = options.first_chunk() * (32 * info.hidden + 4 * info.vocab);
     info.kv_cache_bytes(options.kv_type(), context) + rows as u64
 }

@@ -26,7 +26,7 @@ fn model(test: &str, name: &str) -> PathBuf {
 
 /// An engine that takes prompts in chunks of four tokens.
 fn engine(test: &str, name: &str) -> Engine {
-    let options = EngineOptions { prefill_chunk: 4, ..EngineOptions::default() };
+    let options = EngineOptions { prefill_chunk: Some(4), ..EngineOptions::default() };
     Engine::load_path(&gpu(), &model(test, name), &options, &mut |_| {}).expect("a model")
 }
 

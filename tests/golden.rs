@@ -126,8 +126,12 @@ fn every_cache_stays_close() {
             let case = Case::new(name);
             let tokens = case.expected.ids("tokens");
             for prefill_chunk in [128, 7, 1] {
-                let options =
-                    EngineOptions { precision: Precision::Exact, prefill_chunk, kv: Some(kv), ..EngineOptions::default() };
+                let options = EngineOptions {
+                    precision: Precision::Exact,
+                    prefill_chunk: Some(prefill_chunk),
+                    kv: Some(kv),
+                    ..EngineOptions::default()
+                };
                 let path = golden(name);
                 if !can_hold(name, kv) {
                     match Engine::load_path(&common::gpu(), &path, &options, &mut |_| {}) {
@@ -187,7 +191,7 @@ fn split_over_many_bindings() {
         let case = Case::new(name);
         let tokens = case.expected.ids("tokens");
         let options =
-            EngineOptions { precision: Precision::Exact, prefill_chunk: 5, context: Some(76), ..EngineOptions::default() };
+            EngineOptions { precision: Precision::Exact, prefill_chunk: Some(5), context: Some(76), ..EngineOptions::default() };
         let path = golden(name);
         let path = if path.join("model.gguf").exists() { path.join("model.gguf") } else { path };
         let engine = Engine::load_path(&small, &path, &options, &mut |_| {}).unwrap_or_else(|e| panic!("{name}: {e}"));

@@ -287,7 +287,7 @@ fn a_model_behind_http_is_the_model() {
             let cache = CacheOptions { folder: folder.clone(), max_bytes: 1 << 30, on_problem };
             server.requests();
             let (source, entry) = block_on(open(server.url(url).as_ref(), (run != "without").then_some(cache))).unwrap();
-            let options = EngineOptions { precision: Precision::Exact, prefill_chunk: 128, ..EngineOptions::default() };
+            let options = EngineOptions { precision: Precision::Exact, prefill_chunk: Some(128), ..EngineOptions::default() };
             let engine = block_on(Engine::load(&gpu(), source, &entry, &options, &mut |_| {})).unwrap();
             let fetched = server.requests().iter().filter(|request| request.headers["range"] != "bytes=0-0").count();
             assert_eq!(fetched == 0, run == "kept", "{url} {run}: {fetched} requests for content");

@@ -25,7 +25,7 @@ fn model(test: &str, name: &str) -> PathBuf {
 
 fn engine(gpu: &Arc<Gpu>, model: &Path, budget: ExpertBudget) -> Engine {
     let experts = ExpertOptions { budget, ..ExpertOptions::default() };
-    let options = EngineOptions { prefill_chunk: 4, experts, ..EngineOptions::default() };
+    let options = EngineOptions { prefill_chunk: Some(4), experts, ..EngineOptions::default() };
     Engine::load_path(gpu, model, &options, &mut |_| {}).expect("a model")
 }
 

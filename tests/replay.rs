@@ -120,7 +120,7 @@ fn a_replay_repeats_what_an_engine_did() {
     ] {
         let budget = ExpertBudget::Percent(percent);
         let experts = ExpertOptions { budget, policy: eviction, prefetch, ..ExpertOptions::default() };
-        let options = EngineOptions { experts, prefill_chunk: 16, ..EngineOptions::default() };
+        let options = EngineOptions { experts, prefill_chunk: Some(16), ..EngineOptions::default() };
         let path = golden(name);
         let engine = Engine::load_path(&gpu(), &path, &options, &mut |_| {}).unwrap();
         let prompt = &Expected::read(&path.join("expected.safetensors")).ids("tokens")[..41];

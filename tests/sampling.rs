@@ -34,7 +34,7 @@ fn options() -> Vec<SamplingOptions> {
 
 fn streamed(path: &Path, budget: ExpertBudget) -> Engine {
     let experts = ExpertOptions { budget, ..ExpertOptions::default() };
-    let options = EngineOptions { precision: Precision::Exact, prefill_chunk: 4, experts, ..EngineOptions::default() };
+    let options = EngineOptions { precision: Precision::Exact, prefill_chunk: Some(4), experts, ..EngineOptions::default() };
     Engine::load_path(&gpu(), path, &options, &mut |_| {}).expect("a model")
 }
 

@@ -146,7 +146,10 @@ fn every_cache_is_close() {
         // Tokens that come one at a time are appended and read by other kernels.
         for prefill_chunk in [128, 1] {
             println!("{precision:?}, {kv}, in chunks of {prefill_chunk}");
-            let engine = load_with(&path, &EngineOptions { precision, kv: Some(kv), prefill_chunk, ..EngineOptions::default() });
+            let engine = load_with(
+                &path,
+                &EngineOptions { precision, kv: Some(kv), prefill_chunk: Some(prefill_chunk), ..EngineOptions::default() },
+            );
             Distance::measure(&engine, &expected()).check(bound, agreement, 300).expect("close to the reference");
         }
     }

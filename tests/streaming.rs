@@ -19,7 +19,7 @@ const MODELS: [&str; 3] = ["scout", "maverick", "top2"];
 const BUDGETS: [f64; 5] = [100.0, 75.0, 50.0, 25.0, 0.01];
 
 fn load(path: &Path, precision: Precision, prefill_chunk: usize, experts: ExpertOptions) -> Engine {
-    let options = EngineOptions { precision, prefill_chunk, experts, ..EngineOptions::default() };
+    let options = EngineOptions { precision, prefill_chunk: Some(prefill_chunk), experts, ..EngineOptions::default() };
     Engine::load_path(&gpu(), path, &options, &mut |_| {}).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
@@ -35,7 +35,8 @@ fn pack(name: &str) -> PathBuf {
 }
 
 fn load_url(url: &str, prefill_chunk: usize, experts: ExpertOptions) -> Engine {
-    let options = EngineOptions { precision: Precision::Exact, prefill_chunk, experts, ..EngineOptions::default() };
+    let options =
+        EngineOptions { precision: Precision::Exact, prefill_chunk: Some(prefill_chunk), experts, ..EngineOptions::default() };
     let (source, entry) = block_on(weights::open(Path::new(url), None)).unwrap();
     block_on(Engine::load(&gpu(), source, &entry, &options, &mut |_| {})).unwrap()
 }

@@ -73,7 +73,7 @@ impl WeightSource for Flaky {
 fn options(budget: ExpertBudget) -> EngineOptions {
     let experts = ExpertOptions { budget, ..ExpertOptions::default() };
     // A short context: one test's bindings are too small for a long one.
-    EngineOptions { precision: Precision::Exact, prefill_chunk: 7, context: Some(76), experts, ..EngineOptions::default() }
+    EngineOptions { precision: Precision::Exact, prefill_chunk: Some(7), context: Some(76), experts, ..EngineOptions::default() }
 }
 
 fn open(gpu: &Arc<Gpu>, source: Arc<dyn WeightSource>, budget: ExpertBudget) -> moxel::Result<Engine> {

@@ -85,9 +85,12 @@ impl Continuation<'_> {
         if self.is_over() || std::mem::replace(&mut self.broken, true) {
             return Ok(None);
         }
-        let chunk = self.session.engine.prefill_chunk;
-        while self.input.len() > chunk {
-            self.session.prefill(&self.input[..chunk]).await?;
+        loop {
+            let chunk = self.session.next_chunk(self.input.len()).await;
+            if chunk == self.input.len() {
+                break;
+            }
+            self.session.run(&self.input[..chunk], Tail::Wait).await?;
             // A device that is lost now must not find these tokens here as well as in the session.
             self.input.drain(..chunk);
         }

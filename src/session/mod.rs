@@ -1,6 +1,7 @@
 //! A session: one timeline of tokens with its KV cache, and the only loops that drive the GPU.
 
 mod ahead;
+mod chunks;
 mod continuation;
 mod pace;
 mod profile;
@@ -38,6 +39,8 @@ pub struct Session {
     /// A read-back was begun and dropped before it was answered.
     unread: [bool; 2],
     programs: ProgramCache,
+    /// Tokens that the buffers have room for.
+    chunk: usize,
     tokens: Vec<u32>,
     counters: Counters,
 }
@@ -105,14 +108,12 @@ pub struct Routing {
 
 impl Session {
     pub(crate) fn new(engine: Arc<Loaded>) -> Result<Self> {
-        let (gpu, dims) = (&engine.gpu, &engine.dims);
+        let (gpu, dims, chunk) = (&engine.gpu, &engine.dims, engine.first_chunk);
         let kv = KvCache::new(gpu, dims, engine.context, engine.kv)?;
-        let rows = LOGIT_ROWS.min(engine.prefill_chunk);
-        let scratch = Scratch::new(gpu, dims, engine.choice.matmul, engine.prefill_chunk, rows, engine.context)?;
-        let staging = |tokens, result| gpu.staging(4 * (RoutingLayout::new(dims, tokens).words() + result) as u64);
-        let staging = [staging(engine.prefill_chunk, rows * dims.vocab)?, staging(1, 2)?];
-        let programs = ProgramCache::default();
-        Ok(Self { scratch, kv, staging, unread: [false; 2], programs, tokens: Vec::new(), counters: Counters::default(), engine })
+        let (scratch, staging) = buffers(&engine, chunk)?;
+        let staging = [staging, gpu.staging(4 * (RoutingLayout::new(dims, 1).words() + 2) as u64)?];
+        let (programs, tokens, counters) = (ProgramCache::default(), Vec::new(), Counters::default());
+        Ok(Self { scratch, kv, staging, unread: [false; 2], programs, chunk, tokens, counters, engine })
     }
 
     /// The tokens that the cache holds, in order.
@@ -159,8 +160,11 @@ impl Session {
     /// No room in the context, an id outside the vocabulary, or a failing GPU.
     pub async fn prefill(&mut self, tokens: &[u32]) -> Result<()> {
         self.check(tokens)?;
-        for chunk in tokens.chunks(self.engine.prefill_chunk) {
+        let mut left = tokens;
+        while !left.is_empty() {
+            let (chunk, rest) = left.split_at(self.next_chunk(left.len()).await);
             self.run(chunk, Tail::Wait).await?;
+            left = rest;
         }
         Ok(())
     }
@@ -174,12 +178,18 @@ impl Session {
     /// As [`Session::prefill`], no token at all, or logits that are not numbers.
     pub async fn next(&mut self, tokens: &[u32], sampler: &mut Sampler) -> Result<u32> {
         self.check(tokens)?;
-        let Some((last, rest)) =
-            tokens.chunks(self.engine.prefill_chunk).collect::<Vec<_>>().split_last().map(|(l, r)| (*l, r.concat()))
-        else {
+        if tokens.is_empty() {
             return Err(Error::Request("there must be at least one token to continue from".into()));
-        };
-        self.prefill(&rest).await?;
+        }
+        let mut last = tokens;
+        loop {
+            let (chunk, rest) = last.split_at(self.next_chunk(last.len()).await);
+            if rest.is_empty() {
+                break;
+            }
+            self.run(chunk, Tail::Wait).await?;
+            last = rest;
+        }
         let tail = tail_for(sampler);
         if tail == Tail::Sampled {
             self.tell_draw(sampler, 0, last.split_last().map_or(&[], |(_, before)| before));
@@ -225,13 +235,13 @@ impl Session {
             routing: layers.iter().map(|&layer| Routing { layer, ..Routing::default() }).collect(),
             ..Logits::default()
         };
-        for chunk in tokens.chunks(self.engine.prefill_chunk) {
+        for chunk in tokens.chunks(self.engine.first_chunk) {
             let report = self.run(chunk, Tail::Wait).await?;
             for (layer, routing) in all.routing.iter_mut().enumerate() {
                 routing.ids.extend_from_slice(report.ids(layer));
                 routing.weights.extend(report.weights(layer));
             }
-            let rows = LOGIT_ROWS.min(self.engine.prefill_chunk);
+            let rows = logit_rows(self.chunk);
             for first in (0..chunk.len()).step_by(rows) {
                 all.logits.extend(self.head(chunk.len(), first, rows.min(chunk.len() - first)).await?);
             }
@@ -262,6 +272,19 @@ impl Session {
             None => Ok(()),
         }
     }
+}
+
+/// The buffers of passes of up to `chunk` tokens, and where their results are copied for reading back.
+fn buffers(engine: &Loaded, chunk: usize) -> Result<(Scratch, Buffer)> {
+    let (gpu, dims, rows) = (&engine.gpu, &engine.dims, logit_rows(chunk));
+    let scratch = Scratch::new(gpu, dims, engine.choice.matmul, chunk, rows, engine.context)?;
+    let staged = RoutingLayout::new(dims, chunk).words() + rows * dims.vocab;
+    Ok((scratch, gpu.staging(4 * staged as u64)?))
+}
+
+/// Tokens of a chunk whose logits are computed together.
+fn logit_rows(chunk: usize) -> usize {
+    LOGIT_ROWS.min(chunk)
 }
 
 /// What chooses by this sampler.

@@ -1,4 +1,4 @@
-//! How a prompt's work is submitted: in pieces that none of them keeps a GPU busy for long.
+//! How a prompt's work is submitted: in pieces that none of them keeps a GPU busy for long, and in chunks that a fast one makes use of.
 //!
 //! Drivers and browsers take a device away whose submission does not end in time, two seconds on Windows, and nothing else is drawn
 //! meanwhile.
@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::engine::MOST_CHUNK;
 use crate::gpu::Stretch;
 
 /// What a submission should take at most.
@@ -30,6 +31,12 @@ impl Pace {
         work.pieces(self.count(tokens, layers)).collect()
     }
 
+    /// How many tokens to compute together, where `first` were at first: twice as many, and again, as long as one submission is enough.
+    pub(super) fn chunk(&self, first: usize) -> usize {
+        let fits = |&chunk: &usize| chunk <= MOST_CHUNK && self.count(chunk, usize::MAX) == 1;
+        std::iter::successors(Some(first), |chunk| Some(2 * chunk)).take_while(fits).last().unwrap_or(first)
+    }
+
     fn count(&self, tokens: usize, layers: usize) -> usize {
         let seconds = f64::from_bits(self.seconds.load(Ordering::Relaxed));
         match tokens {
@@ -44,6 +51,16 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chunks_grow_as_far_as_one_submission_goes() {
+        let pace = Pace::default();
+        assert_eq!(pace.chunk(128), 128, "nothing is known");
+        for (milliseconds, chunk) in [(1000, 128), (200, 128), (124, 256), (63, 256), (62, 512), (1, 512)] {
+            pace.took(128, Duration::from_millis(milliseconds));
+            assert_eq!(pace.chunk(128), chunk, "{milliseconds} ms");
+        }
+    }
 
     #[test]
     fn pieces_take_a_quarter_of_a_second() {

@@ -31,7 +31,7 @@ impl Session {
     /// As [`Session::prefill`], no token, or too many.
     pub async fn profile(&mut self, tokens: &[u32]) -> Result<Option<Vec<KernelTime>>> {
         self.check(tokens)?;
-        let most = self.engine.prefill_chunk;
+        let most = self.engine.first_chunk;
         if tokens.is_empty() || tokens.len() > most {
             return Err(Error::Request(format!("{} tokens cannot be profiled together, 1 to {most} can", tokens.len())));
         }

@@ -82,7 +82,7 @@ impl Session {
 
     /// Keeps programs for one token and for a full chunk; other lengths rarely come again.
     pub(super) fn keep(&mut self, shape: Shape, programs: Programs) {
-        if shape.tokens == 1 || shape.tokens == self.engine.prefill_chunk {
+        if shape.tokens == 1 || shape.tokens == self.chunk {
             self.programs.insert(shape, programs);
         }
     }

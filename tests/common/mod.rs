@@ -21,13 +21,13 @@ pub fn golden(case: &str) -> PathBuf {
 }
 
 pub fn load(path: &Path, precision: Precision, prefill_chunk: usize) -> Engine {
-    load_with(path, &EngineOptions { precision, prefill_chunk, ..EngineOptions::default() })
+    load_with(path, &EngineOptions { precision, prefill_chunk: Some(prefill_chunk), ..EngineOptions::default() })
 }
 
 /// With these kernels, whatever is fast here.
 pub fn load_with_kernels(path: &Path, precision: Precision, prefill_chunk: usize, kernels: KernelChoice) -> Engine {
     let tuning = Tuning::Known(kernels);
-    load_with(path, &EngineOptions { precision, prefill_chunk, tuning, ..EngineOptions::default() })
+    load_with(path, &EngineOptions { precision, prefill_chunk: Some(prefill_chunk), tuning, ..EngineOptions::default() })
 }
 
 /// With any options.

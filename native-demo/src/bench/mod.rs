@@ -102,7 +102,7 @@ fn measure(
     let mut options = EngineOptions { context, ..model::options(common, Precision::Fast) };
     options.experts.budget = opened.budget;
     let engine = model::load_files(common, &gpu, &opened.files, &options)?;
-    let mut measured = measure::all(&engine, &tests, args.repetitions, args.profile.then_some(options.prefill_chunk))?;
+    let mut measured = measure::all(&engine, &tests, args.repetitions, args.profile.then_some(options.first_chunk()))?;
     if measured.iter().any(|test| test.profile.is_some()) {
         // It needs memory of its own, which a model that fills the adapter leaves none of.
         let best = pollster::block_on(moxel::product_rate(&gpu, &opened.files, engine.kernel_choice())).unwrap_or_else(|error| {
