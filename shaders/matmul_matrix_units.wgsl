@@ -5,7 +5,7 @@
 // With `experts` a tile holds (token, rank) pairs that chose the same expert, as moe_group lists them; with `few` fewer of them,
 // for experts that few tokens chose.
 //
-// What a subgroup computes is a unit, and a tile is four of them. Where there are fewer subgroups, they compute one after the other;
+// What a subgroup computes is a unit, and a tile is four of them, or with `wide`, for subgroups of more lanes, two. Where there are fewer subgroups, they compute one after the other;
 // where there are more, the others compute what nobody reads, because all have to take the same way.
 
 import package::shared::guard::halted;
@@ -41,12 +41,13 @@ const LOADERS: u32 = THREADS - ROWS;
 const VECTORS: u32 = 8u;
 const ROUNDS: u32 = TOKENS * VECTORS / LOADERS;
 
-// Rows and tokens of a unit, units above each other in a tile, and matrices of a unit: [UNIT_TOKENS / SIZE, DOWN].
-@if(few) const UNIT_ROWS: u32 = 16u;
-@if(!few) const UNIT_ROWS: u32 = 32u;
-const UNIT_TOKENS: u32 = UNIT_ROWS;
+// Tokens and rows of a unit, units above each other in a tile, and matrices of a unit: [ACROSS, DOWN].
+@if(few) const UNIT_TOKENS: u32 = 16u;
+@if(!few) const UNIT_TOKENS: u32 = 32u;
+@if(wide) const UNITS: u32 = 2u;
+@if(!wide) const UNITS: u32 = 4u;
+const UNIT_ROWS: u32 = ROWS * TOKENS / UNIT_TOKENS / UNITS;
 const UNITS_DOWN: u32 = ROWS / UNIT_ROWS;
-const UNITS: u32 = 4u;
 const DOWN: u32 = UNIT_ROWS / SIZE;
 const ACROSS: u32 = UNIT_TOKENS / SIZE;
 
@@ -61,7 +62,7 @@ const X_TILE: u32 = ROWS * STRIDE;
 @if(matrices_16) var<workgroup> tiles: array<vec4<f16>, 1280>;
 // A matrix of each unit, and one of the subgroups that have none.
 const RESULT: u32 = SIZE * SIZE;
-@if(matrices_8) var<workgroup> results: array<f32, 320>; // [UNITS + 1, SIZE tokens, SIZE rows]
+@if(matrices_8) var<workgroup> results: array<f32, 320>; // [UNITS + 1, SIZE tokens, SIZE rows] at most
 @if(matrices_16) var<workgroup> results: array<f32, 1280>;
 
 fn pair_at(tile: u32, token: u32) -> u32 {
@@ -102,14 +103,14 @@ fn bring_weights(row: Row, at: u32, block: u32) {
 // Where a lane is when units write what they have computed.
 struct Place { thread: u32, result: u32, first_unit: u32, units: u32, group: u32, base: u32, tile: u32 }
 
-// Writes the units' matrices at a position within them, each subgroup bringing its own.
-fn write_sums(sums: SumMatrix, down: u32, across: u32, place: Place) {
+// Writes the units' matrices of a number, each subgroup bringing its own.
+fn write_sums(sums: SumMatrix, number: u32, place: Place) {
     coopStore(sums, &results[place.result * RESULT], SIZE);
     workgroupBarrier();
     for (var at = place.thread; at < place.units * RESULT; at += THREADS) {
         let unit = place.first_unit + at / RESULT;
-        let row = place.group * 32u + unit % UNITS_DOWN * UNIT_ROWS + down * SIZE + at % SIZE;
-        let token = unit / UNITS_DOWN * UNIT_TOKENS + across * SIZE + at % RESULT / SIZE;
+        let row = place.group * 32u + unit % UNITS_DOWN * UNIT_ROWS + number % DOWN * SIZE + at % SIZE;
+        let token = unit / UNITS_DOWN * UNIT_TOKENS + number / DOWN * SIZE + at % RESULT / SIZE;
         let pair = pair_at(place.tile, token);
         let global = place.base + row / 32u;
         if row < params.rows && global >= params.first_group && global < params.end_group && pair < params.tokens {
@@ -195,25 +196,29 @@ fn main(
 
         // One by one, and not in a loop: a compiler that kept it would have to keep the matrices in memory.
         let place = Place(thread, result, first, min(together, UNITS - first), group, base, tile);
-        write_sums(sums[0], 0u, 0u, place);
-        @if(matrices_8 || !few) {
-            write_sums(sums[1], 1u % DOWN, 1u / DOWN, place);
-            write_sums(sums[2], 2u % DOWN, 2u / DOWN, place);
-            write_sums(sums[3], 3u % DOWN, 3u / DOWN, place);
+        write_sums(sums[0], 0u, place);
+        @if(!few || wide || matrices_8) {
+            write_sums(sums[1], 1u, place);
         }
-        @if(matrices_8 && !few) {
-            write_sums(sums[4], 0u, 1u, place);
-            write_sums(sums[5], 1u, 1u, place);
-            write_sums(sums[6], 2u, 1u, place);
-            write_sums(sums[7], 3u, 1u, place);
-            write_sums(sums[8], 0u, 2u, place);
-            write_sums(sums[9], 1u, 2u, place);
-            write_sums(sums[10], 2u, 2u, place);
-            write_sums(sums[11], 3u, 2u, place);
-            write_sums(sums[12], 0u, 3u, place);
-            write_sums(sums[13], 1u, 3u, place);
-            write_sums(sums[14], 2u, 3u, place);
-            write_sums(sums[15], 3u, 3u, place);
+        @if(!few || matrices_8) {
+            write_sums(sums[2], 2u, place);
+            write_sums(sums[3], 3u, place);
+        }
+        @if(!few && (wide || matrices_8)) {
+            write_sums(sums[4], 4u, place);
+            write_sums(sums[5], 5u, place);
+            write_sums(sums[6], 6u, place);
+            write_sums(sums[7], 7u, place);
+        }
+        @if(!few && matrices_8) {
+            write_sums(sums[8], 8u, place);
+            write_sums(sums[9], 9u, place);
+            write_sums(sums[10], 10u, place);
+            write_sums(sums[11], 11u, place);
+            write_sums(sums[12], 12u, place);
+            write_sums(sums[13], 13u, place);
+            write_sums(sums[14], 14u, place);
+            write_sums(sums[15], 15u, place);
         }
     }
 }

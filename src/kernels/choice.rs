@@ -50,6 +50,8 @@ pub(crate) enum Matmul {
     MatrixUnits8,
     /// Of 16 by 16.
     MatrixUnits16,
+    /// Of 16 by 16, each subgroup computing twice as much: for subgroups of 64 lanes.
+    MatrixUnits16Wide,
 }
 
 impl Matvec {
@@ -91,7 +93,7 @@ impl Matvec {
 }
 
 impl Matmul {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Rows,
         Self::RowsBytes,
         Self::QuadsBytes,
@@ -100,6 +102,7 @@ impl Matmul {
         Self::TiledHalves,
         Self::MatrixUnits8,
         Self::MatrixUnits16,
+        Self::MatrixUnits16Wide,
     ];
 
     /// Those that a device can run.
@@ -112,14 +115,15 @@ impl Matmul {
         match self {
             Self::TiledHalves if !caps.f16 => Some("16-bit floats in shaders"),
             Self::MatrixUnits8 if caps.matrix_units != Some(8) => Some("matrix units of 8 by 8"),
-            Self::MatrixUnits16 if caps.matrix_units != Some(16) => Some("matrix units of 16 by 16"),
+            Self::MatrixUnits16 | Self::MatrixUnits16Wide if caps.matrix_units != Some(16) => Some("matrix units of 16 by 16"),
+            Self::MatrixUnits16Wide if caps.subgroup_size.1 < 64 => Some("subgroups of 64 lanes"),
             _ => None,
         }
     }
 
     /// Whether it rounds weights and activations to 16-bit floats.
     pub(crate) fn halves(self) -> bool {
-        matches!(self, Self::TiledHalves | Self::MatrixUnits8 | Self::MatrixUnits16)
+        matches!(self, Self::TiledHalves | Self::MatrixUnits8 | Self::MatrixUnits16 | Self::MatrixUnits16Wide)
     }
 
     /// Whether it multiplies other activations than it is given.
@@ -144,6 +148,7 @@ impl Matmul {
             Self::TiledHalves => Shader::new("matmul_tiled").with(HALVES),
             Self::MatrixUnits8 => Shader::new("matmul_matrix_units").with(of_8),
             Self::MatrixUnits16 => Shader::new("matmul_matrix_units").with(of_16),
+            Self::MatrixUnits16Wide => Shader::new("matmul_matrix_units").with(of_16).with("wide"),
         };
         let quads = bytes && self == Self::QuadsBytes;
         in_quads(for_product(shader, dtype, bytes, !self.tiled() && !quads), quads)
@@ -220,6 +225,7 @@ impl fmt::Display for Matmul {
             Self::TiledHalves => "tiled, f16",
             Self::MatrixUnits8 => "matrix units of 8, f16",
             Self::MatrixUnits16 => "matrix units of 16, f16",
+            Self::MatrixUnits16Wide => "matrix units of 16, 64 lanes, f16",
         })
     }
 }
@@ -269,12 +275,12 @@ mod tests {
 
     use super::*;
 
-    fn caps(optional: bool, matrix_units: Option<u32>) -> Caps {
+    fn caps(optional: bool, matrix_units: Option<u32>, lanes: u32) -> Caps {
         Caps {
             f16: optional,
             subgroups: optional,
             matrix_units,
-            subgroup_size: (0, 0),
+            subgroup_size: (32, lanes),
             timestamps: false,
             max_binding_bytes: 0,
             max_buffer_bytes: 0,
@@ -285,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_choice_is_kept_as_text() {
-        for choice in KernelChoice::each(&caps(true, Some(16))) {
+        for choice in KernelChoice::each(&caps(true, Some(16), 64)) {
             let text = serde_json::to_string(&choice).unwrap();
             assert_eq!(serde_json::from_str::<KernelChoice>(&text).unwrap(), choice, "{text}");
         }
@@ -298,9 +304,13 @@ mod tests {
 
     #[test]
     fn each_kernel_occurs_where_it_can_run() {
-        for (caps, matvecs, matmuls) in
-            [(caps(false, None), 5, 5), (caps(true, None), 7, 6), (caps(true, Some(8)), 7, 7), (caps(true, Some(16)), 7, 7)]
-        {
+        for (caps, matvecs, matmuls) in [
+            (caps(false, None, 32), 5, 5),
+            (caps(true, None, 64), 7, 6),
+            (caps(true, Some(8), 64), 7, 7),
+            (caps(true, Some(16), 32), 7, 7),
+            (caps(true, Some(16), 64), 7, 8),
+        ] {
             let choices = KernelChoice::each(&caps);
             let one: BTreeSet<_> = choices.iter().map(|c| (c.matvec.to_string(), c.fused)).collect();
             let several: BTreeSet<_> = choices.iter().map(|c| c.matmul.to_string()).collect();
@@ -311,9 +321,11 @@ mod tests {
         let lacking = |from: &Caps, of: &Caps| -> BTreeSet<_> {
             KernelChoice::each(from).iter().filter_map(|choice| choice.lacks(of)).collect()
         };
-        let (base, small, large) = (caps(false, None), caps(true, Some(8)), caps(true, Some(16)));
+        let (base, small) = (caps(false, None, 32), caps(true, Some(8), 32));
+        let (large, wide) = (caps(true, Some(16), 32), caps(true, Some(16), 64));
         let expected = BTreeSet::from(["16-bit floats in shaders", "matrix units of 16 by 16", "subgroups"]);
-        assert_eq!(lacking(&large, &base), expected);
-        assert_eq!(lacking(&small, &large), BTreeSet::from(["matrix units of 8 by 8"]));
+        assert_eq!(lacking(&wide, &base), expected);
+        assert_eq!(lacking(&small, &wide), BTreeSet::from(["matrix units of 8 by 8"]));
+        assert_eq!(lacking(&wide, &large), BTreeSet::from(["subgroups of 64 lanes"]));
     }
 }
