@@ -3,7 +3,7 @@
 
 import package::shared::guard::halted;
 import package::shared::formats::{Block, Row, load_block};
-import package::shared::dot::{Activation, Weights, load_activation, load_weights, dot_block, dot_four};
+import package::shared::dot::{Activation, Weights, load_activation, load_weights, dot_block, dot_weights};
 import package::shared::product::{NONE, Params};
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -14,9 +14,7 @@ import package::shared::product::{NONE, Params};
 @group(0) @binding(7) var<storage, read> tile_pairs: array<u32>; // [tiles, TOKENS], NONE where a tile is not full
 
 const TOKENS: u32 = 4u;
-// As many as software adapters compute at a time, see matvec.
-@if(quads) const LANES: u32 = 4u;
-@if(!quads) const LANES: u32 = 8u;
+const LANES: u32 = 8u; // see shared/lanes
 const ROWS: u32 = 32u / LANES;
 
 @compute @workgroup_size(LANES)
@@ -51,7 +49,8 @@ fn main(
         for (var r = 0u; r < ROWS; r++) {
             let row = Row(here, lane + LANES * r, params.blocks);
             @if(i8) {
-                sums[r] += dot_four(load_weights(row, block), v0, v1, v2, v3);
+                let w = load_weights(row, block);
+                sums[r] += vec4(dot_weights(w, v0), dot_weights(w, v1), dot_weights(w, v2), dot_weights(w, v3));
             }
             @if(!i8) {
                 let w = load_block(row, block);

@@ -4,9 +4,9 @@
 // w v is w0 v0 + w1 v1. The lower half, w0 v1, stays a signed 16-bit number, also when four such products with w0, w1 in 0..31
 // are added: at most 4 * 31 * 127 = 15748, and above it twice as much.
 //
-// With `in_place` (in shapes of four lanes) bytes are multiplied as floats, which hold the sums of their products exactly. A byte of a
-// weight is not moved to the end of its word: masked there, it is the number times a power of two, which the activation is divided by.
-// A driver that has no shift for vectors computes with these in a third of the instructions.
+// With `quads` bytes are multiplied as floats, which hold the sums of their products exactly. A byte of a weight is not moved to the
+// end of its word: masked there, it is the number times a power of two, which the activation is divided by. A driver that has no
+// shift for vectors computes with these in a third of the instructions.
 //
 // Where a norm's division is still to come, x is the residual stream times the norm's weight, and says for each block the sum
 // of squares of the residual stream: bytes in their blocks, floats in a vector for each block behind the last one.
@@ -19,9 +19,9 @@ import package::shared::formats::{Block, Row, load_block};
 @if(i8)
 @group(0) @binding(3) var<storage, read> x: array<vec4<u32>>; // [tokens, blocks, 3], see shared/blocks
 
-@if(in_place)
+@if(quads)
 struct Activation { block: Block, correction: vec2<f32>, scale: vec2<f32> }
-@if(i8 && !swar && !in_place)
+@if(i8 && !swar && !quads)
 struct Activation { lo: vec4<u32>, hi: vec4<u32>, scale: vec2<f32> }
 @if(swar)
 struct Activation { lo_even: vec4<i32>, lo_odd: vec4<i32>, hi_even: vec4<i32>, hi_odd: vec4<i32>, scale: vec2<f32> }
@@ -38,41 +38,55 @@ fn load_activation(index: u32) -> Activation {
     @if(swar) {
         return Activation(even_bytes(lo), odd_bytes(lo), even_bytes(hi), odd_bytes(hi), scale);
     }
-    @if(in_place) {
+    @if(quads) {
         let v = Block(places(lo.x), places(lo.y), places(lo.z), places(lo.w),
             HI_UNIT * places(hi.x), HI_UNIT * places(hi.y), HI_UNIT * places(hi.z), HI_UNIT * places(hi.w));
         return Activation(v, vec2(dot(v.a + v.b + v.c + v.d, LO_LACKS), dot(v.e + v.f + v.g + v.h, HI_LACKS)), scale);
     }
-    @if(!swar && !in_place) {
+    @if(!swar && !quads) {
         return Activation(lo, hi, scale);
     }
 }
 
 // The signed bytes of a word, each divided by 256 for every byte before it.
-@if(in_place)
+@if(quads)
 fn places(word: u32) -> vec4<f32> {
     let at_top = (vec4(word) * vec4(0x1000000u, 0x10000u, 0x100u, 1u)) & vec4(0xff000000u);
     return vec4<f32>(bitcast<vec4<i32>>(at_top))
         * vec4(5.9604644775390625e-8, 2.3283064365386962890625e-10, 9.094947017729282379150390625e-13, 3.5527136788005009293556213378906e-15);
 }
 
+// What of a word belongs to the two halves of a block; four bits stay where they are in their byte, in a vector that both halves share.
+@if(quads && (q4_0 || q4_1 || q4_k)) const LO_MASKS: vec4<u32> = vec4(0xfu, 0xf00u, 0xf0000u, 0xf000000u);
+@if(quads && (q4_0 || q4_1 || q4_k)) const HI_MASKS: vec4<u32> = vec4(0xf0u, 0xf000u, 0xf00000u, 0xf0000000u);
+@if(quads && !(q4_0 || q4_1 || q4_k)) const LO_MASKS: vec4<u32> = vec4(0xffu, 0xff00u, 0xff0000u, 0xff000000u);
+@if(quads && !(q4_0 || q4_1 || q4_k)) const HI_MASKS: vec4<u32> = LO_MASKS;
+
 // The last byte of a word is read with its sign, the others without. What has to be flipped in the words of both halves for that, and
 // what the sums then lack: unsigned bytes are 128 less behind the flip, signed ones 128 more.
-@if(in_place && (q4_0 || q4_1 || q4_k)) const LO_FLIPS: u32 = 0u; // below 128 anyway
-@if(in_place && (q4_0 || q4_1 || q4_k)) const HI_UNIT: f32 = 0.0625;
-@if(in_place && (q4_0 || q4_1 || q4_k)) const HI_FLIPS: u32 = 0x80000000u;
-@if(in_place && (q4_0 || q4_1 || q4_k)) const LO_LACKS: vec4<f32> = vec4(0.0);
-@if(in_place && (q4_0 || q4_1 || q4_k)) const HI_LACKS: vec4<f32> = vec4(0.0, 0.0, 0.0, 2147483648.0);
-@if(in_place && !(q4_0 || q4_1 || q4_k)) const LO_FLIPS: u32 = 0x00808080u;
-@if(in_place && !(q4_0 || q4_1 || q4_k)) const HI_UNIT: f32 = 1.0;
-@if(in_place && !(q4_0 || q4_1 || q4_k)) const HI_FLIPS: u32 = 0x00808080u;
-@if(in_place && !(q4_0 || q4_1 || q4_k)) const LO_LACKS: vec4<f32> = vec4(-128.0, -32768.0, -8388608.0, 0.0);
-@if(in_place && !(q4_0 || q4_1 || q4_k)) const HI_LACKS: vec4<f32> = vec4(-128.0, -32768.0, -8388608.0, 0.0);
+@if(quads && (q4_0 || q4_1 || q4_k)) const LO_FLIPS: u32 = 0u; // below 128 anyway
+@if(quads && (q4_0 || q4_1 || q4_k)) const HI_UNIT: f32 = 0.0625;
+@if(quads && (q4_0 || q4_1 || q4_k)) const HI_FLIPS: u32 = 0x80000000u;
+@if(quads && (q4_0 || q4_1 || q4_k)) const LO_LACKS: vec4<f32> = vec4(0.0);
+@if(quads && (q4_0 || q4_1 || q4_k)) const HI_LACKS: vec4<f32> = vec4(0.0, 0.0, 0.0, 2147483648.0);
+@if(quads && !(q4_0 || q4_1 || q4_k)) const LO_FLIPS: u32 = 0x00808080u;
+@if(quads && !(q4_0 || q4_1 || q4_k)) const HI_UNIT: f32 = 1.0;
+@if(quads && !(q4_0 || q4_1 || q4_k)) const HI_FLIPS: u32 = 0x00808080u;
+@if(quads && !(q4_0 || q4_1 || q4_k)) const LO_LACKS: vec4<f32> = vec4(-128.0, -32768.0, -8388608.0, 0.0);
+@if(quads && !(q4_0 || q4_1 || q4_k)) const HI_LACKS: vec4<f32> = vec4(-128.0, -32768.0, -8388608.0, 0.0);
 
-// The four bytes of a word where they are.
-@if(in_place)
-fn in_place_bytes(word: u32) -> vec4<f32> {
-    return vec4<f32>(bitcast<vec4<i32>>(vec4(word) & vec4(0xffu, 0xff00u, 0xff0000u, 0xff000000u)));
+// 32 weights as floats, each in its place.
+@if(quads)
+fn placed(w: Weights) -> Block {
+    let l = w.lo ^ vec4(LO_FLIPS);
+    let h = w.hi ^ vec4(HI_FLIPS);
+    return Block(masked(l.x, LO_MASKS), masked(l.y, LO_MASKS), masked(l.z, LO_MASKS), masked(l.w, LO_MASKS),
+        masked(h.x, HI_MASKS), masked(h.y, HI_MASKS), masked(h.z, HI_MASKS), masked(h.w, HI_MASKS));
+}
+
+@if(quads)
+fn masked(word: u32, masks: vec4<u32>) -> vec4<f32> {
+    return vec4<f32>(bitcast<vec4<i32>>(vec4(word) & masks));
 }
 
 // Bytes 2 and 0 of each word as the signed halves of a sum, byte 0 being the upper one.
@@ -148,50 +162,31 @@ fn dot_weights(w: Weights, v: Activation) -> f32 {
     return v.scale.x * (w.scale.x * f32(lo) + w.scale.y * f32(hi)) + w.minimum * v.scale.y;
 }
 
-@if(in_place)
+// Each byte is used as soon as it is a float: what is kept for later goes through memory.
+@if(quads)
 fn dot_weights(w: Weights, v: Activation) -> f32 {
     let b = v.block;
     let l = w.lo ^ vec4(LO_FLIPS);
     let h = w.hi ^ vec4(HI_FLIPS);
-    let lo = v.correction.x + dot(in_place_bytes(l.x), b.a) + dot(in_place_bytes(l.y), b.b) + dot(in_place_bytes(l.z), b.c)
-        + dot(in_place_bytes(l.w), b.d);
-    let hi = v.correction.y + dot(in_place_bytes(h.x), b.e) + dot(in_place_bytes(h.y), b.f) + dot(in_place_bytes(h.z), b.g)
-        + dot(in_place_bytes(h.w), b.h);
+    let lo = v.correction.x + dot(masked(l.x, LO_MASKS), b.a) + dot(masked(l.y, LO_MASKS), b.b) + dot(masked(l.z, LO_MASKS), b.c)
+        + dot(masked(l.w, LO_MASKS), b.d);
+    let hi = v.correction.y + dot(masked(h.x, HI_MASKS), b.e) + dot(masked(h.y, HI_MASKS), b.f) + dot(masked(h.z, HI_MASKS), b.g)
+        + dot(masked(h.w, HI_MASKS), b.h);
     return v.scale.x * (w.scale.x * lo + w.scale.y * hi) + w.minimum * v.scale.y;
 }
 
-@if(quantized && i8 && !swar && !in_place)
+// The same with all bytes made floats before, for more than one product.
+@if(quads)
+fn dot_placed(q: Block, w: Weights, v: Activation) -> f32 {
+    let b = v.block;
+    let lo = v.correction.x + dot(q.a, b.a) + dot(q.b, b.b) + dot(q.c, b.c) + dot(q.d, b.d);
+    let hi = v.correction.y + dot(q.e, b.e) + dot(q.f, b.f) + dot(q.g, b.g) + dot(q.h, b.h);
+    return v.scale.x * (w.scale.x * lo + w.scale.y * hi) + w.minimum * v.scale.y;
+}
+
+@if(quantized && i8 && !swar && !quads)
 fn dot_weights(w: Weights, v: Activation) -> f32 {
     let lo = dot4I8Packed(w.lo.x, v.lo.x) + dot4I8Packed(w.lo.y, v.lo.y) + dot4I8Packed(w.lo.z, v.lo.z) + dot4I8Packed(w.lo.w, v.lo.w);
     let hi = dot4I8Packed(w.hi.x, v.hi.x) + dot4I8Packed(w.hi.y, v.hi.y) + dot4I8Packed(w.hi.z, v.hi.z) + dot4I8Packed(w.hi.w, v.hi.w);
     return v.scale.x * (w.scale.x * f32(lo) + w.scale.y * f32(hi)) + w.minimum * v.scale.y;
-}
-
-// The same with four activations: a word's bytes become floats once.
-@if(in_place)
-fn dot_four(w: Weights, a: Activation, b: Activation, c: Activation, d: Activation) -> vec4<f32> {
-    let l = w.lo ^ vec4(LO_FLIPS);
-    let h = w.hi ^ vec4(HI_FLIPS);
-    var lo = vec4(a.correction.x, b.correction.x, c.correction.x, d.correction.x);
-    lo += each(l.x, a.block.a, b.block.a, c.block.a, d.block.a);
-    lo += each(l.y, a.block.b, b.block.b, c.block.b, d.block.b);
-    lo += each(l.z, a.block.c, b.block.c, c.block.c, d.block.c);
-    lo += each(l.w, a.block.d, b.block.d, c.block.d, d.block.d);
-    var hi = vec4(a.correction.y, b.correction.y, c.correction.y, d.correction.y);
-    hi += each(h.x, a.block.e, b.block.e, c.block.e, d.block.e);
-    hi += each(h.y, a.block.f, b.block.f, c.block.f, d.block.f);
-    hi += each(h.z, a.block.g, b.block.g, c.block.g, d.block.g);
-    hi += each(h.w, a.block.h, b.block.h, c.block.h, d.block.h);
-    return vec4(a.scale.x, b.scale.x, c.scale.x, d.scale.x) * (w.scale.x * lo + w.scale.y * hi)
-        + w.minimum * vec4(a.scale.y, b.scale.y, c.scale.y, d.scale.y);
-}
-@if(i8 && !in_place)
-fn dot_four(w: Weights, a: Activation, b: Activation, c: Activation, d: Activation) -> vec4<f32> {
-    return vec4(dot_weights(w, a), dot_weights(w, b), dot_weights(w, c), dot_weights(w, d));
-}
-
-@if(in_place)
-fn each(word: u32, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> vec4<f32> {
-    let w = in_place_bytes(word);
-    return vec4(dot(w, a), dot(w, b), dot(w, c), dot(w, d));
 }

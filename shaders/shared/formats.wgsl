@@ -16,8 +16,8 @@ struct Block { a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>, e: vec4<f
 // Where a row is: its group, its lane in the group, and how many blocks a row has.
 struct Row { group: u32, lane: u32, blocks: u32 }
 
-// 32 signed bytes q, packed in order; weight = scale * q + minimum, one scale for each half. With `in_place` four bits
-// stay where they are in their byte: hi is 16 q, unsigned.
+// 32 signed bytes q, packed in order; weight = scale * q + minimum, one scale for each half. With `quads` four bits
+// stay where they are: lo and hi are the same bytes, of which lo is the lower halves and hi the upper ones.
 @if(quantized)
 struct Quants { lo: vec4<u32>, hi: vec4<u32>, scale: vec2<f32>, minimum: f32 }
 
@@ -31,11 +31,11 @@ fn nibbles(row: Row, block: u32) -> vec4<u32> {
     return quants[(row.group * row.blocks + block) * 32u + row.lane];
 }
 
-@if((q4_0 || q4_1 || q4_k) && in_place)
+@if((q4_0 || q4_1 || q4_k) && quads)
 fn four_bits(q: vec4<u32>, scale: f32, minimum: f32) -> Quants {
-    return Quants(q & vec4(0x0f0f0f0fu), q & vec4(0xf0f0f0f0u), vec2(scale), minimum);
+    return Quants(q, q, vec2(scale), minimum);
 }
-@if((q4_0 || q4_1 || q4_k) && !in_place)
+@if((q4_0 || q4_1 || q4_k) && !quads)
 fn four_bits(q: vec4<u32>, scale: f32, minimum: f32) -> Quants {
     return Quants(q & vec4(0x0f0f0f0fu), (q >> vec4(4u)) & vec4(0x0f0f0f0fu), vec2(scale), minimum);
 }

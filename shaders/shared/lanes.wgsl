@@ -8,6 +8,8 @@
 //
 // Where rows are shared, lane r of the first 32 ends up with the sum of row r.
 
+@if(quads) import package::shared::formats::Row;
+
 @if(subgroups && browser) enable subgroups;
 
 @if(cooperative) const SLICES: u32 = 8u;
@@ -64,4 +66,10 @@ fn add_joined(v: vec4<f32>, lanes: u32) -> vec4<f32> {
         sum += select(vec4(0.0), subgroupShuffleXor(sum, distance), distance < lanes);
     }
     return sum;
+}
+
+// The r-th of a lane's rows in whole groups from one on, without a division, which SwiftShader computes lane by lane.
+@if(quads)
+fn nth_row(group: u32, r: u32, lane: u32, blocks: u32) -> Row {
+    return Row(group + u32(f32(r) * 0.125), lane + LANES * (r & 7u), blocks);
 }

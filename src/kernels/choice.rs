@@ -17,8 +17,8 @@ pub(crate) enum Matvec {
     Rows,
     /// The same with bytes: activations quantised in blocks of 32.
     RowsBytes,
-    /// The same with four lanes, and bytes multiplied in place as floats: for drivers that compute with so many at a time and
-    /// have no shifts for them.
+    /// The same with four lanes and more rows, and bytes multiplied in place as floats: for drivers that compute with so many at a
+    /// time and have no shifts for them.
     QuadsBytes,
     /// Several lanes share a row; f32 activations.
     Cooperative,
@@ -38,7 +38,7 @@ pub(crate) enum Matmul {
     Rows,
     /// The same with bytes.
     RowsBytes,
-    /// The same with four lanes, and bytes multiplied in place as floats.
+    /// The same with four lanes, more rows and more tokens, and without shifts.
     QuadsBytes,
     /// Tiles of weights and activations in workgroup memory; f32 activations.
     Tiled,
@@ -83,12 +83,17 @@ impl Matvec {
         matches!(self, Self::Subgroups | Self::SubgroupsBytes)
     }
 
+    /// Whether products of bytes, or of floats, are those of four lanes.
+    pub(super) fn in_quads(self, bytes: bool) -> bool {
+        bytes && self == Self::QuadsBytes
+    }
+
     /// The variant of a shader with this kernel's lanes, and with what they multiply.
     pub(super) fn variant(self, shader: Shader, dtype: DType, bytes: bool) -> Shader {
         let cooperative = matches!(self, Self::Cooperative | Self::CooperativeBytes);
-        let quads = bytes && self == Self::QuadsBytes;
+        let quads = self.in_quads(bytes);
         let shader = shader.with_if(cooperative, "cooperative").with_if(self.in_subgroups(), SUBGROUPS);
-        in_quads(for_product(shader, dtype, bytes, !cooperative && !self.in_subgroups() && !quads), quads)
+        for_product(shader, dtype, bytes, !cooperative && !self.in_subgroups() && !quads).with_if(quads, QUADS)
     }
 }
 
@@ -139,10 +144,11 @@ impl Matmul {
         matches!(self, Self::Tiled | Self::TiledBytes) || self.halves()
     }
 
-    /// The variant of a shader with what this kernel multiplies.
+    /// The shader with what this kernel multiplies, `bytes` or floats.
     pub(super) fn shader(self, dtype: DType, bytes: bool) -> Shader {
         let [of_8, of_16] = MATRICES;
         let shader = match self {
+            _ if self.in_quads(bytes) => Shader::new("matmul_quads").with(QUADS),
             Self::Rows | Self::RowsBytes | Self::QuadsBytes => Shader::new("matmul"),
             Self::Tiled | Self::TiledBytes => Shader::new("matmul_tiled"),
             Self::TiledHalves => Shader::new("matmul_tiled").with(HALVES),
@@ -150,42 +156,68 @@ impl Matmul {
             Self::MatrixUnits16 => Shader::new("matmul_matrix_units").with(of_16),
             Self::MatrixUnits16Wide => Shader::new("matmul_matrix_units").with(of_16).with("wide"),
         };
-        let quads = bytes && self == Self::QuadsBytes;
-        in_quads(for_product(shader, dtype, bytes, !self.tiled() && !quads), quads)
+        for_product(shader, dtype, bytes, !self.tiled() && !self.in_quads(bytes))
     }
 
-    /// Groups of rows that a workgroup computes.
-    pub(super) fn groups(self) -> usize {
-        if self.tiled() { 2 } else { 1 }
+    /// Whether products of bytes, or of floats, are those of four lanes.
+    fn in_quads(self, bytes: bool) -> bool {
+        bytes && self == Self::QuadsBytes
     }
 
-    /// Tokens that a workgroup computes.
-    pub(crate) fn tile(self) -> usize {
-        if self.tiled() { WIDE_TILE } else { 4 }
+    /// Groups of rows that a workgroup computes, of products of bytes or of floats.
+    pub(super) fn groups(self, bytes: bool) -> usize {
+        match self {
+            _ if self.in_quads(bytes) => QUADS_GROUPS,
+            _ if self.tiled() => 2,
+            _ => 1,
+        }
+    }
+
+    /// Tokens that a workgroup computes, of products of bytes or of floats.
+    pub(super) fn tile(self, bytes: bool) -> usize {
+        match self {
+            _ if self.in_quads(bytes) => 8,
+            _ if self.tiled() => WIDE_TILE,
+            _ => ROWS_TILE,
+        }
     }
 
     /// (token, rank) pairs that a workgroup computes, where so many choose among `experts`: tiles that most experts fill, or smaller
     /// ones. It follows from what is computed alone and not from who is on the GPU.
     pub(crate) fn expert_tile(self, pairs: usize, experts: usize) -> usize {
-        if self.tiled() && pairs < WIDE_TILE * experts { SMALL_TILE } else { self.tile() }
+        match self.tiled() {
+            true if pairs < WIDE_TILE * experts => SMALL_TILE,
+            true => WIDE_TILE,
+            false => ROWS_TILE,
+        }
+    }
+
+    /// Whether tiles of so many pairs are the smaller ones.
+    pub(super) fn has_small_tiles(self, pairs: usize) -> bool {
+        self.tiled() && pairs < WIDE_TILE
     }
 
     /// Words of the lists of tiles and of their pairs that any number of pairs, up to this, may need.
     pub(crate) fn tile_words(self, pairs: usize, experts: usize) -> (usize, usize) {
-        let sizes = [self.tile(), self.expert_tile(0, experts)].map(|tile| (max_tiles(pairs, experts, tile), tile));
+        let sizes = [self.expert_tile(usize::MAX, experts), self.expert_tile(0, experts)]
+            .map(|tile| (max_tiles(pairs, experts, tile), tile));
         let tiles = sizes.iter().map(|(tiles, _)| *tiles).max().unwrap_or(0);
         (tiles, sizes.iter().map(|(tiles, tile)| tiles * tile).max().unwrap_or(0))
     }
 }
 
-/// Four lanes, and bytes multiplied in place as floats, if `quads`.
-fn in_quads(shader: Shader, quads: bool) -> Shader {
-    shader.with_if(quads, "quads").with_if(quads, "in_place")
-}
+/// The condition of shapes of four lanes.
+const QUADS: &str = "quads";
+
+/// Groups of rows that a workgroup of `matvec_quads` or `matmul_quads` computes.
+pub(super) const QUADS_GROUPS: usize = 4;
 
 /// Tokens of a tile in workgroup memory, and those of one with the condition `few`.
 const WIDE_TILE: usize = 64;
 const SMALL_TILE: usize = 16;
+
+/// (token, rank) pairs of a workgroup whose lanes hold whole rows, and its tokens but in `matmul_quads`.
+const ROWS_TILE: usize = 4;
 
 /// Which kernels compute matrix products: what measuring them on an adapter comes to.
 ///

@@ -1,5 +1,7 @@
-//! Matrix products: `matvec` for one token (or its chosen experts), `matmul`, `matmul_tiled` or `matmul_matrix_units` for many.
+//! Matrix products: `matvec` or `matvec_quads` for one token (or its chosen experts); `matmul`, `matmul_quads`, `matmul_tiled` or
+//! `matmul_matrix_units` for many.
 
+use super::choice::QUADS_GROUPS;
 use super::matrix::Matrix;
 use super::{Activations, KernelChoice, Matmul, Matvec, in_planes, params, u32_of};
 use crate::gpu::{Dispatch, Recorder, Shader, Slice};
@@ -113,9 +115,10 @@ impl Call<'_> {
         let bytes = self.x.bytes;
         debug_assert!(!many || self.x.undivided.is_none(), "products of many tokens do not divide");
         let (shader, groups_per_workgroup) = if many {
-            (matmul_shader(matmul, dtype, bytes, tiles.map(|tiles| tiles.width)), matmul.groups())
+            (matmul_shader(matmul, dtype, bytes, tiles.map(|tiles| tiles.width)), matmul.groups(bytes))
         } else {
-            (matvec_shader(matvec, dtype, bytes, self.experts.is_some()), 1)
+            let groups = if matvec.in_quads(bytes) { QUADS_GROUPS } else { 1 };
+            (matvec_shader(matvec, dtype, bytes, self.experts.is_some()), groups)
         };
         bindings.extend([(3, self.x.rows.clone()), (4, self.out.y.clone())]);
         let y_groups = match (self.experts, tiles) {
@@ -127,7 +130,7 @@ impl Call<'_> {
                 bindings.push((6, pairs.chosen.clone()));
                 rows
             }
-            (None, None) if many => rows.div_ceil(matmul.tile()),
+            (None, None) if many => rows.div_ceil(matmul.tile(bytes)),
             (None, None) => rows,
         };
         let (x_groups, planes) = in_planes(groups.div_ceil(groups_per_workgroup));
@@ -143,12 +146,13 @@ impl Call<'_> {
 
 /// The shader for one token; `bytes` are signed bytes as activations.
 pub(super) fn matvec_shader(kernel: Matvec, dtype: DType, bytes: bool, experts: bool) -> Shader {
-    kernel.variant(Shader::new("matvec"), dtype, bytes).with_if(experts, "experts")
+    let source = if kernel.in_quads(bytes) { "matvec_quads" } else { "matvec" };
+    kernel.variant(Shader::new(source), dtype, bytes).with_if(experts, "experts")
 }
 
 /// The shader for many tokens, or for tiles of so many (token, rank) pairs.
 pub(super) fn matmul_shader(kernel: Matmul, dtype: DType, bytes: bool, pairs: Option<usize>) -> Shader {
-    let few = pairs.is_some_and(|pairs| pairs < kernel.tile());
+    let few = pairs.is_some_and(|pairs| kernel.has_small_tiles(pairs));
     kernel.shader(dtype, bytes).with_if(pairs.is_some(), "experts").with_if(few, "few")
 }
 

@@ -175,7 +175,6 @@ pub(crate) async fn kernels(gpu: &Gpu, files: &ModelFiles, tuning: Tuning, preci
 /// The fastest of the right kernels; `rounding` allows those that round activations.
 async fn choose(checks: &Checks<'_>, rounding: bool) -> Result<TuningReport> {
     let matvecs = Matvec::on(checks.main.gpu.caps()).filter(|kernel| rounding || !kernel.bytes());
-    let matmuls = Matmul::on(checks.main.gpu.caps()).filter(|kernel| rounding || !kernel.rounds());
 
     let plain = KernelChoice::PLAIN;
     let one = Trial::new(checks, Work::One, matvecs.map(|matvec| KernelChoice { matvec, ..plain }).collect()).await?;
@@ -184,10 +183,18 @@ async fn choose(checks: &Checks<'_>, rounding: bool) -> Result<TuningReport> {
     let gate = Trial::new(checks, Work::Gate, [true, false].map(|fused| KernelChoice { fused, ..kernels }).into()).await?;
     let (kernels, tried) = gate.fastest(checks, &bench).await?;
     candidates.extend(tried);
+    let matmuls =
+        Matmul::on(checks.main.gpu.caps()).filter(|&kernel| (rounding || !kernel.rounds()) && may_win(kernel, kernels.matvec));
     let many = Trial::new(checks, Work::Many, matmuls.map(|matmul| KernelChoice { matmul, ..kernels }).collect()).await?;
     let (kernels, tried) = many.fastest(checks, &bench).await?;
     candidates.extend(tried);
     Ok(TuningReport { kernels, candidates })
+}
+
+/// Whether a kernel for many tokens is worth compiling, which may take a second, where this one won for one token: four lanes are
+/// for drivers to which both are the same.
+fn may_win(many: Matmul, one: Matvec) -> bool {
+    many != Matmul::QuadsBytes || one == Matvec::QuadsBytes
 }
 
 /// Choices that may do a work, and why some must not.

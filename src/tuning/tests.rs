@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::check::Check;
 use super::checks::Checks;
 use super::subject::{Subject, Use};
-use super::{Work, choose};
+use super::{Work, choose, may_win};
 use crate::gpu::{Gpu, GpuOptions};
 use crate::kernels::{KernelChoice, Matmul, Matvec, is_quantized};
 use crate::weights::DType;
@@ -41,8 +41,8 @@ fn right_kernels_of_every_format_pass() {
         }
         let rounding = is_quantized(dtype);
         let matvecs = Matvec::on(gpu.caps()).filter(|kernel| rounding || !kernel.bytes()).count();
-        let matmuls = Matmul::on(gpu.caps()).filter(|kernel| rounding || !kernel.rounds()).count();
-        assert_eq!(report.candidates.len(), matvecs + 2 + matmuls);
+        let worth = |&kernel: &Matmul| (rounding || !kernel.rounds()) && may_win(kernel, report.kernels.matvec);
+        assert_eq!(report.candidates.len(), matvecs + 2 + Matmul::on(gpu.caps()).filter(worth).count());
         assert_eq!(report.candidates.iter().filter(|c| c.chosen).count(), 3);
     }
 }
@@ -55,7 +55,8 @@ fn a_wrong_kernel_is_dropped() {
     check.bytes = Check::new(&gpu, subject, 2).unwrap().bytes;
     let (dropped, kernels) = dropped(&alone(check)).unwrap();
     let matvecs = Matvec::on(gpu.caps()).filter(|kernel| kernel.bytes()).map(|kernel| kernel.to_string());
-    let matmuls = Matmul::ALL.into_iter().filter(|kernel| kernel.bytes()).map(|kernel| kernel.to_string());
+    let worth = |kernel: &Matmul| kernel.bytes() && may_win(*kernel, kernels.matvec);
+    let matmuls = Matmul::ALL.into_iter().filter(worth).map(|kernel| kernel.to_string());
     assert_eq!(dropped, matvecs.chain(matmuls).collect::<Vec<_>>());
     assert!(!kernels.matvec.bytes() && !kernels.matmul.bytes());
 }
@@ -113,6 +114,15 @@ fn formats_are_checked_as_they_are_used() {
     assert!(!fault(router, true, Work::One, bytes));
     assert!(fault(router, false, Work::One, bytes));
     assert!(fault(router, false, Work::Many, bytes));
+}
+
+/// Four lanes for many tokens where they won for one.
+#[test]
+fn what_cannot_win_is_not_compiled() {
+    for matvec in Matvec::ALL {
+        let worth = Matmul::ALL.into_iter().filter(|&kernel| may_win(kernel, matvec)).count();
+        assert_eq!(worth, Matmul::ALL.len() - usize::from(matvec != Matvec::QuadsBytes), "{matvec}");
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn chromium_compiles_the_variants() {
     std::fs::create_dir_all(&folder).unwrap();
     // A guard is the same in every format, and compiling takes a third of a second.
     let repeats = |shader: &Shader| {
-        shader.has("guarded") && ["matvec", "gated", "residual"].contains(&shader.label()) && !shader.has("q4_1")
+        shader.has("guarded") && ["matvec", "matvec_quads", "gated", "residual"].contains(&shader.label()) && !shader.has("q4_1")
     };
     // Browsers have no cooperative matrices, or others behind a flag.
     let native = |shader: &Shader| MATRICES.into_iter().any(|condition| shader.has(condition));

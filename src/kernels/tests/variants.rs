@@ -25,7 +25,7 @@ pub(super) struct Variant {
 pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     let mut all = Vec::new();
     // Prompts wait for their experts before they go on, and yardsticks have none: only what computes single tokens runs ahead.
-    let waits = ["matmul", "matmul_matrix_units", "matmul_tiled", "moe_group", "copy_memory", "multiply_add"];
+    let waits = ["matmul", "matmul_matrix_units", "matmul_quads", "matmul_tiled", "moe_group", "copy_memory", "multiply_add"];
     let runs_ahead = |shader: &Shader| !waits.contains(&shader.label());
     let mut add = |params, shaders: Vec<Shader>| {
         let guarded: Vec<_> = shaders.iter().filter(|s| runs_ahead(s)).map(|s| s.clone().with("guarded")).collect();
@@ -51,7 +51,7 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     }
     for dtype in DType::ALL {
         for kernel in Matmul::ALL.into_iter().filter(|k| is_quantized(dtype) || !k.bytes()) {
-            let widths = BTreeSet::from([None, Some(kernel.tile()), Some(kernel.expert_tile(0, 1))]);
+            let widths = BTreeSet::from([None, Some(kernel.expert_tile(usize::MAX, 1)), Some(kernel.expert_tile(0, 1))]);
             let shader = |width| matmul::matmul_shader(kernel, dtype, kernel.bytes(), width);
             add(matmul::PARAMS, widths.into_iter().map(shader).collect());
         }
