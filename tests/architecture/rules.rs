@@ -61,6 +61,8 @@ const UNSAFE: &[&str] = &["src/gpu/device.rs", "src/gpu/shader.rs", "src/gpu/pip
 /// Shaders that compute what another kernel does, in another shape: the kernel whose twin they share.
 const SAME_AS: &[(&str, &str)] = &[
     ("matvec", "matmul"),
+    ("matvec_quads", "matmul"),
+    ("matmul_quads", "matmul"),
     ("matmul_tiled", "matmul"),
     ("matmul_matrix_units", "matmul"),
     ("prompt_attention", "attention"),

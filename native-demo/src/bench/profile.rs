@@ -7,7 +7,8 @@ use super::plan::{Kind, Test};
 use crate::output;
 
 /// Kernels that multiply weights by activations and do little else; their names go on with their conditions.
-const PRODUCTS: [&str; 5] = ["matvec", "gated", "residual", "matmul", "matmul_tiled"];
+const PRODUCTS: [&str; 8] =
+    ["matvec", "matvec_quads", "gated", "residual", "matmul", "matmul_quads", "matmul_tiled", "matmul_matrix_units"];
 
 /// The kernels of a step of a test: of one token, or of the first chunk of a prompt.
 #[derive(Clone, Debug, Serialize)]
