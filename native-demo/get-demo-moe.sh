@@ -15,6 +15,7 @@ cd "$root"
 moxel() { cargo run --quiet --release --locked --package moxel-cli -- "$@"; }
 
 parent=$(native-demo/get-model.sh)
+[ -x target/release/moxel ] || echo "Building moxel, which takes some minutes the first time ..." >&2
 cargo build --quiet --release --locked --package moxel-cli || fail "moxel could not be built; cargo says why above"
 
 # An older version's, or one that was damaged, is made again.
