@@ -53,7 +53,8 @@ fn with_long_cache(gpu: &Arc<Gpu>, test: &str) -> Session {
     assert_ne!(config, longer);
     std::fs::write(folder.join("config.json"), longer).expect("config.json");
     std::fs::copy(short.join("model.safetensors"), folder.join("model.safetensors")).expect("model.safetensors");
-    let options = EngineOptions { precision: Precision::Exact, ..EngineOptions::default() };
+    // Larger chunks of a prompt would come with buffers of their own, whenever the adapter is found to be fast.
+    let options = EngineOptions { precision: Precision::Exact, prefill_chunk: Some(128), ..EngineOptions::default() };
     Engine::load_path(gpu, &folder, &options, &mut |_| {}).expect("a model").session().expect("session")
 }
 
