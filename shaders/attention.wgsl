@@ -1,16 +1,19 @@
-// Causal attention of one token over the cache, with a running maximum and sum (flash attention). A workgroup computes up to
-// HEADS of the heads that share a key, so that a key is loaded once for all of them. In a tile of keys a lane scores four of them
-// at a time, and then sums up sixteen dimensions of the values of every few keys. Where workgroups share the keys, each has a
-// span of them, and `merge_attention` puts their results together.
+// Causal attention of one token over the cache. A workgroup has a tile of the keys and up to HEADS of the heads that share them, so
+// that a key is loaded once for all of those heads. A lane scores eight keys at a time, and then sums up some dimensions of the values
+// of a range of keys. Where there are several tiles, `merge_attention` puts together what they come to (flash attention).
 //
 // It does the work of `rope_append` too: workgroups turn their queries and the token's key themselves, the first of those that
 // have that key appends it, and nobody reads from the cache what is only being written.
+//
+// Loops have no barriers within them: software adapters make of a barrier the suspension of a function, and keep in memory, not in
+// registers, whatever such a loop carries along.
 
 import package::shared::guard::halted;
-@if(!kv_q8) import package::shared::cache::{Four, from_four, from_pair, row_length, to_four, to_pair};
-@if(kv_q8) import package::shared::cache::{from_word, row_length};
+import package::shared::cache::{QUADS_OF_VECTOR, quad_of, row_length};
+@if(!kv_q8) import package::shared::newest::{QUADS, THREADS, append, k_cache, new_key, new_value, stored, v_cache};
+@if(kv_q8) import package::shared::newest::{QUADS, THREADS, append, k_cache, new_key, new_value, store_blocks, stored, v_cache};
 import package::shared::rotation::{Quad, Rotation, quad, qkv, temperature_at};
-import package::shared::spans::{TILE, span_count};
+import package::shared::spans::span_count;
 import package::shared::blocks::{Bytes, to_bytes};
 
 struct Params {
@@ -20,7 +23,7 @@ struct Params {
     context: u32,  // positions in the cache
     chunk: u32,    // a query sees only keys of its own chunk of this many positions; 0: all
     scale: f32,
-    spans: u32,    // workgroups that share the keys, see span_count
+    spans: u32,    // most tiles that there can be
     batches: u32,  // workgroups that share the heads of a key
     to_bytes: u32, // 1: out is bytes; then head_dim is a multiple of 32, and there is one span
     // As in rope_append.
@@ -35,33 +38,27 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> step: array<u32>; // position of the token, then its id
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<u32>>; // bits of [heads * head_dim / 4], or [heads * head_dim / 32, 3], see shared/blocks; of several spans [spans, heads, 1 + head_dim / 4], the first being (highest score, sum of weights, 0, 0)
-@if(!kv_q8) @group(0) @binding(5) var<storage, read_write> k_cache: array<Four>; // [kv_heads, context, head_dim / 4]
-@if(!kv_q8) @group(0) @binding(6) var<storage, read_write> v_cache: array<Four>; // [kv_heads, context, head_dim / 4]
-@if(kv_q8) @group(0) @binding(5) var<storage, read_write> k_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
-@if(kv_q8) @group(0) @binding(6) var<storage, read_write> v_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
 
-const THREADS: u32 = 32u;
+const FOUR_LANES: u32 = THREADS / 4u;
 @if(heads_1) const HEADS: u32 = 1u;
 @if(heads_2) const HEADS: u32 = 2u;
 @if(heads_3) const HEADS: u32 = 3u;
 @if(heads_4) const HEADS: u32 = 4u;
-@if(narrow) const QUADS: u32 = 16u; // heads of up to 64 dimensions
-@if(!narrow) const QUADS: u32 = 64u; // heads of up to 256 dimensions
+// Keys of a workgroup, as memory for their scores allows.
+@if(long_tiles) const TILE: u32 = 1024u;
+@if(!long_tiles) const TILE: u32 = 512u;
 const FOURS: u32 = TILE / 4u;
+// Sixteen dimensions of values that a lane sums up.
+const PART: u32 = 4u;
+const PART_VECTORS: u32 = PART / QUADS_OF_VECTOR;
 const LOWEST: f32 = -3.4e38;
+
 var<workgroup> query: array<vec2<f32>, HEADS * QUADS * 2u>;
-// The same in whole vectors, where memory allows: scoring four keys takes as many loads of queries as of keys.
+// The same in whole vectors, where memory allows.
 @if(narrow)
 var<workgroup> whole_query: array<vec4<f32>, HEADS * QUADS>;
-var<workgroup> new_key: array<vec2<f32>, QUADS * 2u>;
-var<workgroup> new_value: array<vec2<f32>, QUADS * 2u>;
-@if(kv_q8) const MOST_BLOCKS: u32 = QUADS / 8u;
-// The bytes of the new key and then of the new value, and their scales.
-@if(kv_q8) var<workgroup> new_bytes: array<vec4<u32>, 4u * MOST_BLOCKS>;
-@if(kv_q8) var<workgroup> new_scales: array<f32, 2u * MOST_BLOCKS>;
 var<workgroup> scores: array<vec4<f32>, HEADS * FOURS>; // then weights, in the end the result
-var<workgroup> of_lanes: array<f32, (HEADS + 1u) * THREADS>;
-var<workgroup> key_count: u32;
+var<workgroup> of_lanes: array<vec4<f32>, (HEADS + 1u) * FOUR_LANES>;
 
 // Queries and the new key and value in workgroup memory. Of heads that are not there the last one is taken again.
 fn prepare(kv_head: u32, batch: u32, position: u32, lane: u32) {
@@ -85,13 +82,13 @@ fn prepare(kv_head: u32, batch: u32, position: u32, lane: u32) {
             for (var i = lane; i < dim; i += THREADS) {
                 sum += qkv[from_q[h] + i] * qkv[from_q[h] + i];
             }
-            of_lanes[h * THREADS + lane] = sum;
+            give(h, lane, sum);
         }
         var sum = 0.0;
         for (var i = lane; i < dim; i += THREADS) {
             sum += qkv[from_k + i] * qkv[from_k + i];
         }
-        of_lanes[HEADS * THREADS + lane] = sum;
+        give(HEADS, lane, sum);
         workgroupBarrier();
         for (var h = 0u; h < HEADS; h++) {
             q_factors[h] = inverseSqrt(sum_of_lanes(h) / f32(dim) + params.eps);
@@ -114,9 +111,21 @@ fn prepare(kv_head: u32, batch: u32, position: u32, lane: u32) {
         new_value[v.first / 2u] = stored(v.a);
         new_value[v.second / 2u] = stored(v.b);
     }
+    @if(!kv_q8 && !kv_f32) {
+        // What pads the last vector of a row is multiplied too.
+        if lane == 0u && dim % 8u != 0u {
+            for (var i = dim / 2u; i < dim / 2u + 2u; i++) {
+                for (var h = 0u; h < HEADS; h++) {
+                    query[h * QUADS * 2u + i] = vec2(0.0);
+                }
+                new_key[i] = vec2(0.0);
+                new_value[i] = vec2(0.0);
+            }
+        }
+    }
     workgroupBarrier();
     @if(kv_q8) {
-        store_blocks(lane);
+        store_blocks(dim, lane);
     }
     @if(narrow) {
         for (var i = lane; i < HEADS * QUADS; i += THREADS) {
@@ -128,58 +137,25 @@ fn prepare(kv_head: u32, batch: u32, position: u32, lane: u32) {
     }
 }
 
-// As precise as what later tokens will read.
-@if(!kv_q8)
-fn stored(pair: vec2<f32>) -> vec2<f32> {
-    return from_pair(to_pair(pair));
-}
-
-// That takes whole blocks, see store_blocks.
-@if(kv_q8)
-fn stored(pair: vec2<f32>) -> vec2<f32> {
-    return pair;
-}
-
-// A lane rounds a block of the new key or value.
-@if(kv_q8)
-fn store_blocks(lane: u32) {
-    let block = lane % MOST_BLOCKS;
-    let is_value = lane >= MOST_BLOCKS;
-    if lane >= 2u * MOST_BLOCKS { return; }
-    var scale = 0.0;
-    if block < params.head_dim / 32u {
-        var v: array<vec4<f32>, 8>;
-        for (var i = 0u; i < 8u; i++) {
-            let at = 16u * block + 2u * i;
-            if is_value { v[i] = vec4(new_value[at], new_value[at + 1u]); } else { v[i] = vec4(new_key[at], new_key[at + 1u]); }
-        }
-        let made = to_bytes(v, 0.0);
-        scale = bitcast<f32>(made.head.x);
-        new_bytes[2u * lane] = made.lo;
-        new_bytes[2u * lane + 1u] = made.hi;
-        for (var i = 0u; i < 8u; i++) {
-            let at = 16u * block + 2u * i;
-            var word = 0u;
-            if i < 4u { word = made.lo[i]; } else { word = made.hi[i - 4u]; }
-            let read = scale * from_word(word);
-            if is_value {
-                new_value[at] = read.xy;
-                new_value[at + 1u] = read.zw;
-            } else {
-                new_key[at] = read.xy;
-                new_key[at + 1u] = read.zw;
-            }
-        }
-    }
-    new_scales[lane] = scale;
+// What a lane has for the others.
+fn give(row: u32, lane: u32, value: f32) {
+    of_lanes[row * FOUR_LANES + lane / 4u][lane % 4u] = value;
 }
 
 fn sum_of_lanes(row: u32) -> f32 {
-    var sum = 0.0;
-    for (var i = 0u; i < THREADS; i++) {
-        sum += of_lanes[row * THREADS + i];
+    var sum = vec4(0.0);
+    for (var i = 0u; i < FOUR_LANES; i++) {
+        sum += of_lanes[row * FOUR_LANES + i];
     }
-    return sum;
+    return sum.x + sum.y + sum.z + sum.w;
+}
+
+fn highest_of_lanes(row: u32) -> f32 {
+    var highest = vec4(LOWEST);
+    for (var i = 0u; i < FOUR_LANES; i++) {
+        highest = max(highest, of_lanes[row * FOUR_LANES + i]);
+    }
+    return max(max(highest.x, highest.y), max(highest.z, highest.w));
 }
 
 @if(narrow)
@@ -193,92 +169,73 @@ fn query_at(h: u32, i: u32) -> vec4<f32> {
     return vec4(query[at], query[at + 1u]);
 }
 
-// The new key and value into the rows that begin at `to`.
-@if(!kv_q8)
-fn append(to: u32, quads: u32, lane: u32) {
-    for (var i = lane; i < quads; i += THREADS) {
-        k_cache[to + i] = to_four(vec4(new_key[2u * i], new_key[2u * i + 1u]));
-        v_cache[to + i] = to_four(vec4(new_value[2u * i], new_value[2u * i + 1u]));
-    }
-}
+// What the queries times eight keys come to.
+struct Products { lo: array<vec4<f32>, HEADS>, hi: array<vec4<f32>, HEADS> }
 
-@if(kv_q8)
-fn append(to: u32, quads: u32, lane: u32) {
-    let sixteens = quads / 4u;
-    if lane < sixteens {
-        k_cache[to + lane] = new_bytes[lane];
-        v_cache[to + lane] = new_bytes[2u * MOST_BLOCKS + lane];
-    }
-    // What there are no blocks for is zero.
-    if lane < (sixteens + 7u) / 8u {
-        k_cache[to + sixteens + lane] = scales_from(4u * lane, 0u);
-        v_cache[to + sixteens + lane] = scales_from(4u * lane, MOST_BLOCKS);
-    }
-}
-
-@if(kv_q8)
-fn scales_from(block: u32, first: u32) -> vec4<u32> {
-    var scales = vec4(0.0);
-    for (var i = 0u; i < 4u; i++) {
-        if block + i < MOST_BLOCKS { scales[i] = new_scales[first + block + i]; }
-    }
-    return bitcast<vec4<u32>>(scales);
-}
-
-// The queries times four keys, whose rows begin at `at`.
-@if(!kv_q8)
-fn products_of_keys(at: vec4<u32>, quads: u32) -> array<vec4<f32>, HEADS> {
-    var products: array<vec4<f32>, HEADS>;
+fn no_products() -> Products {
+    var products: Products;
     for (var h = 0u; h < HEADS; h++) {
-        products[h] = vec4(0.0);
+        products.lo[h] = vec4(0.0);
+        products.hi[h] = vec4(0.0);
     }
-    for (var i = 0u; i < quads; i++) {
-        let a = from_four(k_cache[at.x + i]);
-        let b = from_four(k_cache[at.y + i]);
-        let c = from_four(k_cache[at.z + i]);
-        let d = from_four(k_cache[at.w + i]);
+    return products;
+}
+
+// Adds those of the vectors i of the rows that begin at `lo` and `hi`.
+fn add_products(products: ptr<function, Products>, lo: vec4<u32>, hi: vec4<u32>, i: u32) {
+    let a = k_cache[lo.x + i];
+    let b = k_cache[lo.y + i];
+    let c = k_cache[lo.z + i];
+    let d = k_cache[lo.w + i];
+    let e = k_cache[hi.x + i];
+    let f = k_cache[hi.y + i];
+    let g = k_cache[hi.z + i];
+    let k = k_cache[hi.w + i];
+    for (var j = 0u; j < QUADS_OF_VECTOR; j++) {
+        let quad_a = quad_of(a, j);
+        let quad_b = quad_of(b, j);
+        let quad_c = quad_of(c, j);
+        let quad_d = quad_of(d, j);
+        let quad_e = quad_of(e, j);
+        let quad_f = quad_of(f, j);
+        let quad_g = quad_of(g, j);
+        let quad_k = quad_of(k, j);
         for (var h = 0u; h < HEADS; h++) {
-            let q = query_at(h, i);
-            products[h] += vec4(dot(a, q), dot(b, q), dot(c, q), dot(d, q));
+            let q = query_at(h, QUADS_OF_VECTOR * i + j);
+            (*products).lo[h] += vec4(dot(quad_a, q), dot(quad_b, q), dot(quad_c, q), dot(quad_d, q));
+            (*products).hi[h] += vec4(dot(quad_e, q), dot(quad_f, q), dot(quad_g, q), dot(quad_k, q));
         }
+    }
+}
+
+// The queries times the eight keys whose rows begin at `lo` and `hi`.
+@if(!kv_q8)
+fn products_of_keys(lo: vec4<u32>, hi: vec4<u32>, quads: u32) -> Products {
+    var products = no_products();
+    for (var i = 0u; i < row_length(params.head_dim); i++) {
+        add_products(&products, lo, hi, i);
     }
     return products;
 }
 
 @if(kv_q8)
-fn products_of_keys(at: vec4<u32>, quads: u32) -> array<vec4<f32>, HEADS> {
-    var products: array<vec4<f32>, HEADS>;
-    for (var h = 0u; h < HEADS; h++) {
-        products[h] = vec4(0.0);
-    }
+fn products_of_keys(lo: vec4<u32>, hi: vec4<u32>, quads: u32) -> Products {
+    var products = no_products();
     for (var block = 0u; block < quads / 8u; block++) {
-        let to_scale = at + quads / 4u + block / 4u;
-        let scale = bitcast<vec4<f32>>(vec4(
-            k_cache[to_scale.x][block % 4u], k_cache[to_scale.y][block % 4u],
-            k_cache[to_scale.z][block % 4u], k_cache[to_scale.w][block % 4u]
+        var sums = no_products();
+        add_products(&sums, lo, hi, 2u * block);
+        add_products(&sums, lo, hi, 2u * block + 1u);
+        let to_scale = quads / 4u + block / 4u;
+        let at = block % 4u;
+        let scale_lo = bitcast<vec4<f32>>(vec4(
+            k_cache[lo.x + to_scale][at], k_cache[lo.y + to_scale][at], k_cache[lo.z + to_scale][at], k_cache[lo.w + to_scale][at]
         ));
-        var sums: array<vec4<f32>, HEADS>;
+        let scale_hi = bitcast<vec4<f32>>(vec4(
+            k_cache[hi.x + to_scale][at], k_cache[hi.y + to_scale][at], k_cache[hi.z + to_scale][at], k_cache[hi.w + to_scale][at]
+        ));
         for (var h = 0u; h < HEADS; h++) {
-            sums[h] = vec4(0.0);
-        }
-        for (var sixteen = 2u * block; sixteen < 2u * block + 2u; sixteen++) {
-            let a = k_cache[at.x + sixteen];
-            let b = k_cache[at.y + sixteen];
-            let c = k_cache[at.z + sixteen];
-            let d = k_cache[at.w + sixteen];
-            for (var i = 0u; i < 4u; i++) {
-                let four_a = from_word(a[i]);
-                let four_b = from_word(b[i]);
-                let four_c = from_word(c[i]);
-                let four_d = from_word(d[i]);
-                for (var h = 0u; h < HEADS; h++) {
-                    let q = query_at(h, 4u * sixteen + i);
-                    sums[h] += vec4(dot(four_a, q), dot(four_b, q), dot(four_c, q), dot(four_d, q));
-                }
-            }
-        }
-        for (var h = 0u; h < HEADS; h++) {
-            products[h] += scale * sums[h];
+            products.lo[h] += scale_lo * sums.lo[h];
+            products.hi[h] += scale_hi * sums.hi[h];
         }
     }
     return products;
@@ -302,147 +259,120 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var first = 0u;
     if params.chunk != 0u { first = position / params.chunk * params.chunk; }
     let span = workgroup.x;
-    if span >= span_count(position - first, params.spans) { return; }
-    if lane == 0u { key_count = position - first; }
+    if span >= span_count(position - first, TILE) { return; }
     prepare(kv_head, batch, position, lane);
-    // The same for all lanes, but from storage: the barriers in the loop need a bound that is uniform for the compiler too.
-    let count = workgroupUniformLoad(&key_count);
 
     let quads = params.head_dim / 4u;
     let row_vectors = row_length(params.head_dim);
     let cache_head = kv_head * params.context * row_vectors;
-    // Sixteen dimensions for each lane, and as many keys at once as there are lanes for.
-    let parts = (quads + 3u) / 4u;
+    let keys = min(position - first - span * TILE, TILE);
+    let row = cache_head + (first + span * TILE) * row_vectors;
+    if span == 0u && batch == 0u { append(cache_head + position * row_vectors, params.head_dim, lane); }
+
+    // The first tile has the token's own key besides.
+    var own: array<f32, HEADS>;
+    var above: array<f32, HEADS>;
+    for (var h = 0u; h < HEADS; h++) {
+        own[h] = LOWEST;
+        if span == 0u {
+            var products = vec4(0.0);
+            for (var i = 0u; i < quads; i++) {
+                products += vec4(new_key[2u * i], new_key[2u * i + 1u]) * query_at(h, i);
+            }
+            own[h] = products.x + products.y + products.z + products.w;
+        }
+        above[h] = own[h];
+    }
+    for (var eight = lane; 8u * eight < keys; eight += THREADS) {
+        let lo = vec4(8u * eight) + vec4(0u, 1u, 2u, 3u);
+        let hi = lo + vec4(4u);
+        let last = vec4(keys - 1u);
+        let products = products_of_keys(vec4(row) + min(lo, last) * row_vectors, vec4(row) + min(hi, last) * row_vectors, quads);
+        for (var h = 0u; h < HEADS; h++) {
+            let scores_lo = select(vec4(LOWEST), products.lo[h], lo < vec4(keys));
+            let scores_hi = select(vec4(LOWEST), products.hi[h], hi < vec4(keys));
+            scores[h * FOURS + 2u * eight] = scores_lo;
+            scores[h * FOURS + 2u * eight + 1u] = scores_hi;
+            let most = max(scores_lo, scores_hi);
+            above[h] = max(above[h], max(max(most.x, most.y), max(most.z, most.w)));
+        }
+    }
+    for (var h = 0u; h < HEADS; h++) {
+        give(h, lane, above[h]);
+    }
+    workgroupBarrier();
+
+    let fours = (keys + 3u) / 4u;
+    var highest: array<f32, HEADS>;
+    var total: array<f32, HEADS>; // of the lane's keys
+    for (var h = 0u; h < HEADS; h++) {
+        highest[h] = highest_of_lanes(h);
+        own[h] = exp(own[h] - highest[h]);
+        total[h] = select(0.0, own[h], lane == 0u);
+    }
+    for (var four = lane; four < fours; four += THREADS) {
+        for (var h = 0u; h < HEADS; h++) {
+            let weight = exp(scores[h * FOURS + four] - highest[h]);
+            scores[h * FOURS + four] = weight;
+            total[h] += weight.x + weight.y + weight.z + weight.w;
+        }
+    }
+    workgroupBarrier();
+
+    // As many ranges of keys as there are lanes for. Those of a range lie together, so that memory is read in its order.
+    let parts = (quads + PART - 1u) / PART;
     let slots = THREADS / parts;
     let part = lane % parts;
     let slot = lane / parts;
-
-    var highest: array<f32, HEADS>;
-    var total: array<f32, HEADS>; // of this lane's keys
-    var sums: array<vec4<f32>, HEADS * 4u>; // of this slot's keys
+    let share = (fours + slots - 1u) / slots;
+    var sums: array<vec4<f32>, HEADS * PART>;
     for (var h = 0u; h < HEADS; h++) {
-        highest[h] = LOWEST;
-        total[h] = 0.0;
+        for (var i = 0u; i < PART; i++) {
+            let at = 2u * min(PART * part + i, quads - 1u);
+            sums[PART * h + i] = vec4(new_value[at], new_value[at + 1u]) * select(0.0, own[h], slot == 0u);
+        }
     }
-    for (var i = 0u; i < HEADS * 4u; i++) {
-        sums[i] = vec4(0.0);
-    }
-    if span == 0u {
+    for (var four = slot * share; four < min((slot + 1u) * share, fours); four++) {
+        let at = vec4(row) + min(vec4(4u * four) + vec4(0u, 1u, 2u, 3u), vec4(keys - 1u)) * row_vectors;
+        var weights: array<vec4<f32>, HEADS>;
         for (var h = 0u; h < HEADS; h++) {
-            var sum = vec4(0.0);
-            for (var i = 0u; i < quads; i++) {
-                sum += vec4(new_key[2u * i], new_key[2u * i + 1u]) * query_at(h, i);
-            }
-            highest[h] = sum.x + sum.y + sum.z + sum.w;
-            if lane == 0u { total[h] = 1.0; }
+            weights[h] = scores[h * FOURS + four];
         }
-        if slot == 0u {
-            for (var i = 0u; i < HEADS * 4u; i++) {
-                let at = 2u * min(4u * part + i % 4u, quads - 1u);
-                sums[i] = vec4(new_value[at], new_value[at + 1u]);
-            }
-        }
-        if batch == 0u { append(cache_head + position * row_vectors, quads, lane); }
-    }
-
-    for (var tile = span * TILE; tile < count; tile += params.spans * TILE) {
-        let keys = min(count - tile, TILE);
-        let fours = (keys + 3u) / 4u;
-        let row = cache_head + (first + tile) * row_vectors;
-
-        var above: array<f32, HEADS>;
-        for (var h = 0u; h < HEADS; h++) {
-            above[h] = highest[h];
-        }
-        for (var four = lane; four < fours; four += THREADS) {
-            let at = vec4(row) + min(vec4(4u * four) + vec4(0u, 1u, 2u, 3u), vec4(keys - 1u)) * row_vectors;
-            let products = products_of_keys(at, quads);
-            let there = vec4(4u * four) + vec4(0u, 1u, 2u, 3u) < vec4(keys);
+        @if(kv_q8) {
+            let to_scale = at + quads / 4u + part * PART / 32u;
+            let block = part * PART / 8u % 4u;
+            let scale = bitcast<vec4<f32>>(vec4(
+                v_cache[to_scale.x][block], v_cache[to_scale.y][block], v_cache[to_scale.z][block], v_cache[to_scale.w][block]
+            ));
             for (var h = 0u; h < HEADS; h++) {
-                let score = select(vec4(LOWEST), products[h], there);
-                scores[h * FOURS + four] = score;
-                above[h] = max(above[h], max(max(score.x, score.y), max(score.z, score.w)));
+                weights[h] *= scale;
             }
         }
-        for (var h = 0u; h < HEADS; h++) {
-            of_lanes[h * THREADS + lane] = above[h];
-        }
-        workgroupBarrier();
-
-        for (var h = 0u; h < HEADS; h++) {
-            let before = highest[h];
-            for (var i = 0u; i < THREADS; i++) {
-                highest[h] = max(highest[h], of_lanes[h * THREADS + i]);
-            }
-            let rescale = exp(before - highest[h]);
-            total[h] *= rescale;
-            for (var i = 0u; i < 4u; i++) {
-                sums[4u * h + i] *= rescale;
-            }
-        }
-        for (var four = lane; four < fours; four += THREADS) {
-            for (var h = 0u; h < HEADS; h++) {
-                let weight = exp(scores[h * FOURS + four] - highest[h]);
-                scores[h * FOURS + four] = weight;
-                total[h] += weight.x + weight.y + weight.z + weight.w;
-            }
-        }
-        workgroupBarrier();
-
-        if slot < slots {
-            for (var four = slot; four < fours; four += slots) {
-                let at = vec4(row) + min(vec4(4u * four) + vec4(0u, 1u, 2u, 3u), vec4(keys - 1u)) * row_vectors;
-                var weights: array<vec4<f32>, HEADS>;
+        for (var i = 0u; i < PART_VECTORS; i++) {
+            let vector = min(PART_VECTORS * part + i, (quads - 1u) / QUADS_OF_VECTOR);
+            let a = v_cache[at.x + vector];
+            let b = v_cache[at.y + vector];
+            let c = v_cache[at.z + vector];
+            let d = v_cache[at.w + vector];
+            for (var j = 0u; j < QUADS_OF_VECTOR; j++) {
+                let quad_a = quad_of(a, j);
+                let quad_b = quad_of(b, j);
+                let quad_c = quad_of(c, j);
+                let quad_d = quad_of(d, j);
                 for (var h = 0u; h < HEADS; h++) {
-                    weights[h] = scores[h * FOURS + four];
-                }
-                @if(!kv_q8) {
-                    for (var i = 0u; i < 4u; i++) {
-                        let quad = min(4u * part + i, quads - 1u);
-                        let a = from_four(v_cache[at.x + quad]);
-                        let b = from_four(v_cache[at.y + quad]);
-                        let c = from_four(v_cache[at.z + quad]);
-                        let d = from_four(v_cache[at.w + quad]);
-                        for (var h = 0u; h < HEADS; h++) {
-                            let w = weights[h];
-                            sums[4u * h + i] += w.x * a + w.y * b + w.z * c + w.w * d;
-                        }
-                    }
-                }
-                @if(kv_q8) {
-                    let a = v_cache[at.x + part];
-                    let b = v_cache[at.y + part];
-                    let c = v_cache[at.z + part];
-                    let d = v_cache[at.w + part];
-                    let to_scale = at + quads / 4u + part / 8u;
-                    let block = part / 2u % 4u;
-                    let scale = bitcast<vec4<f32>>(vec4(
-                        v_cache[to_scale.x][block], v_cache[to_scale.y][block], v_cache[to_scale.z][block], v_cache[to_scale.w][block]
-                    ));
-                    for (var h = 0u; h < HEADS; h++) {
-                        weights[h] *= scale;
-                    }
-                    for (var i = 0u; i < 4u; i++) {
-                        let four_a = from_word(a[i]);
-                        let four_b = from_word(b[i]);
-                        let four_c = from_word(c[i]);
-                        let four_d = from_word(d[i]);
-                        for (var h = 0u; h < HEADS; h++) {
-                            let w = weights[h];
-                            sums[4u * h + i] += w.x * four_a + w.y * four_b + w.z * four_c + w.w * four_d;
-                        }
-                    }
+                    let w = weights[h];
+                    sums[PART * h + QUADS_OF_VECTOR * i + j] += w.x * quad_a + w.y * quad_b + w.z * quad_c + w.w * quad_d;
                 }
             }
         }
-        workgroupBarrier();
     }
+    workgroupBarrier();
 
     for (var h = 0u; h < HEADS; h++) {
-        of_lanes[h * THREADS + lane] = total[h];
+        give(h, lane, total[h]);
         if slot < slots {
-            for (var i = 0u; i < 4u; i++) {
-                scores[h * FOURS + 4u * lane + i] = sums[4u * h + i];
+            for (var i = 0u; i < PART; i++) {
+                scores[h * FOURS + PART * lane + i] = sums[PART * h + i];
             }
         }
     }
@@ -450,7 +380,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let sharing = params.heads / params.kv_heads;
     let first_head = kv_head * sharing + batch * HEADS;
     let there = min(HEADS, sharing - batch * HEADS);
-    let spread = 4u * parts;
+    let spread = PART * parts;
     if params.to_bytes == 1u {
         // A lane makes a block.
         let blocks = quads / 8u;

@@ -1,16 +1,16 @@
 // What several workgroups of `attention` computed of one token's heads over spans of the keys, as one result. Spans are summed in
-// their order. A lane makes up to 32 dimensions of a head.
+// their order. A lane makes up to 32 dimensions of a head. Whether they become bytes is not a parameter: a lavapipe that could drop half
+// of a kernel for what it knows of its parameters compiles it again for each dispatch.
 
 import package::shared::guard::halted;
-import package::shared::spans::{span_count};
-import package::shared::blocks::{Bytes, to_bytes};
+import package::shared::spans::span_count;
+@if(bytes) import package::shared::blocks::{Bytes, to_bytes};
 
 struct Params {
     heads: u32,
-    head_dim: u32, // a multiple of 4
+    head_dim: u32, // a multiple of 4, of 32 for bytes
     chunk: u32,    // as in attention
-    spans: u32,    // as in attention
-    to_bytes: u32, // 1: out is bytes; then head_dim is a multiple of 32
+    tile: u32,     // keys of a workgroup of attention
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -34,7 +34,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     // Keys before the token's own decide how many spans were written.
     var before = step[0];
     if params.chunk != 0u { before %= params.chunk; }
-    let count = span_count(before, params.spans);
+    let count = span_count(before, params.tile);
     let stride = params.heads * (quads + 1u);
     let from_span = head * (quads + 1u);
     var highest = LOWEST;
@@ -57,14 +57,15 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var i = 0u; i < 8u; i++) {
         v[i] /= total;
     }
-    if params.to_bytes == 0u {
+    @if(!bytes) {
         for (var i = 0u; i < 8u; i++) {
             if first_quad + i < quads { out[head * quads + first_quad + i] = bitcast<vec4<u32>>(v[i]); }
         }
-        return;
     }
-    let made = to_bytes(v, 0.0);
-    out[at * 3u] = made.head;
-    out[at * 3u + 1u] = made.lo;
-    out[at * 3u + 2u] = made.hi;
+    @if(bytes) {
+        let made = to_bytes(v, 0.0);
+        out[at * 3u] = made.head;
+        out[at * 3u + 1u] = made.lo;
+        out[at * 3u + 2u] = made.hi;
+    }
 }

@@ -4,8 +4,7 @@
 // anything else, and on GPUs a load at one address serves all lanes.
 
 import package::shared::guard::halted;
-@if(!kv_q8) import package::shared::cache::{Four, from_four, row_length};
-@if(kv_q8) import package::shared::cache::{from_word, row_length};
+import package::shared::cache::{QUADS_OF_VECTOR, quad_of, row_length};
 import package::shared::blocks::{Bytes, to_bytes};
 
 struct Params {
@@ -24,10 +23,8 @@ struct Params {
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>; // [tokens, heads, head_dim / 4]
 @group(0) @binding(3) var<storage, read> step: array<u32>; // position of the first token, then the token ids
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<u32>>; // bits of [tokens, out_stride / 4], or [tokens, out_stride / 32, 3], see shared/blocks
-@if(!kv_q8) @group(0) @binding(5) var<storage, read> k_cache: array<Four>; // [kv_heads, context, head_dim / 4]
-@if(!kv_q8) @group(0) @binding(6) var<storage, read> v_cache: array<Four>; // [kv_heads, context, head_dim / 4]
-@if(kv_q8) @group(0) @binding(5) var<storage, read> k_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
-@if(kv_q8) @group(0) @binding(6) var<storage, read> v_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
+@group(0) @binding(5) var<storage, read> k_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
+@group(0) @binding(6) var<storage, read> v_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
 
 const ROWS: u32 = 32u;
 @if(up_to_64) const QUADS: u32 = 16u;
@@ -65,14 +62,18 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         query[i] = q[at] * select(0.0, params.scale, i < quads);
         sums[i] = vec4(0.0);
     }
+    let vectors = row_length(params.head_dim);
     var highest = LOWEST;
     var total = 0.0;
     for (var key = begin; key < end; key++) {
-        let at = (workgroup.y * params.context + key) * row_length(params.head_dim);
+        let at = (workgroup.y * params.context + key) * vectors;
         var products = vec4(0.0);
         @if(!kv_q8) {
-            for (var i = 0u; i < QUADS; i++) {
-                products += from_four(k_cache[at + min(i, quads - 1u)]) * query[i];
+            for (var i = 0u; i < QUADS / QUADS_OF_VECTOR; i++) {
+                let vector = k_cache[at + min(i, vectors - 1u)];
+                for (var j = 0u; j < QUADS_OF_VECTOR; j++) {
+                    products += quad_of(vector, j) * query[QUADS_OF_VECTOR * i + j];
+                }
             }
         }
         @if(kv_q8) {
@@ -82,7 +83,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 let hi = k_cache[at + 2u * block + 1u];
                 var sum = vec4(0.0);
                 for (var j = 0u; j < 4u; j++) {
-                    sum += from_word(lo[j]) * query[8u * i + j] + from_word(hi[j]) * query[8u * i + 4u + j];
+                    sum += quad_of(lo, j) * query[8u * i + j] + quad_of(hi, j) * query[8u * i + 4u + j];
                 }
                 products += bitcast<f32>(k_cache[at + quads / 4u + block / 4u][block % 4u]) * sum;
             }
@@ -95,8 +96,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         let weight = select(0.0, exp(score - highest), seen);
         total = total * rescale + weight;
         @if(!kv_q8) {
-            for (var i = 0u; i < QUADS; i++) {
-                sums[i] = sums[i] * rescale + weight * from_four(v_cache[at + min(i, quads - 1u)]);
+            for (var i = 0u; i < QUADS / QUADS_OF_VECTOR; i++) {
+                let vector = v_cache[at + min(i, vectors - 1u)];
+                for (var j = 0u; j < QUADS_OF_VECTOR; j++) {
+                    let to = QUADS_OF_VECTOR * i + j;
+                    sums[to] = sums[to] * rescale + weight * quad_of(vector, j);
+                }
             }
         }
         @if(kv_q8) {
@@ -106,8 +111,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 let hi = v_cache[at + 2u * block + 1u];
                 let scaled = weight * bitcast<f32>(v_cache[at + quads / 4u + block / 4u][block % 4u]);
                 for (var j = 0u; j < 4u; j++) {
-                    sums[8u * i + j] = sums[8u * i + j] * rescale + scaled * from_word(lo[j]);
-                    sums[8u * i + 4u + j] = sums[8u * i + 4u + j] * rescale + scaled * from_word(hi[j]);
+                    sums[8u * i + j] = sums[8u * i + j] * rescale + scaled * quad_of(lo, j);
+                    sums[8u * i + 4u + j] = sums[8u * i + 4u + j] * rescale + scaled * quad_of(hi, j);
                 }
             }
         }

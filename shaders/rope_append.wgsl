@@ -3,7 +3,7 @@
 // holds four elements, the two rotation pairs 2 i and 2 i + 1.
 
 import package::shared::guard::halted;
-@if(!kv_q8) import package::shared::cache::{Pair, to_pair};
+@if(!kv_q8) import package::shared::cache::{Pair, row_pairs, to_pair};
 @if(kv_q8) import package::shared::cache::row_length;
 @if(kv_q8) import package::shared::blocks::{Bytes, to_bytes};
 import package::shared::rotation::{Quad, Rotation, quad, qkv, temperature_at};
@@ -24,8 +24,8 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(3) var<storage, read> step: array<u32>; // position of the first token, then the token ids
 @group(0) @binding(4) var<storage, read_write> q: array<f32>; // [tokens, heads, head_dim]
-@if(!kv_q8) @group(0) @binding(5) var<storage, read_write> k_cache: array<Pair>; // [kv_heads, context, head_dim / 2]
-@if(!kv_q8) @group(0) @binding(6) var<storage, read_write> v_cache: array<Pair>; // [kv_heads, context, head_dim / 2]
+@if(!kv_q8) @group(0) @binding(5) var<storage, read_write> k_cache: array<Pair>; // [kv_heads, context, row_pairs], see shared/cache
+@if(!kv_q8) @group(0) @binding(6) var<storage, read_write> v_cache: array<Pair>; // [kv_heads, context, row_pairs], see shared/cache
 @if(kv_q8) @group(0) @binding(5) var<storage, read_write> k_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
 @if(kv_q8) @group(0) @binding(6) var<storage, read_write> v_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
 
@@ -76,7 +76,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         } else {
             @if(!kv_q8) {
                 let kv_head = (head - params.heads) % params.kv_heads;
-                let to = (kv_head * params.context + position) * params.head_dim / 2u;
+                let to = (kv_head * params.context + position) * row_pairs(params.head_dim);
                 if is_v {
                     v_cache[to + four.first / 2u] = to_pair(a);
                     v_cache[to + four.second / 2u] = to_pair(b);

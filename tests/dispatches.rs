@@ -49,7 +49,7 @@ fn with_long_cache(gpu: &Arc<Gpu>, test: &str) -> Session {
     std::fs::create_dir_all(&folder).expect("a folder");
     let short = golden("llama_tied");
     let config = std::fs::read_to_string(short.join("config.json")).expect("config.json");
-    let longer = config.replace("\"max_position_embeddings\": 512", "\"max_position_embeddings\": 1024");
+    let longer = config.replace("\"max_position_embeddings\": 512", "\"max_position_embeddings\": 2048");
     assert_ne!(config, longer);
     std::fs::write(folder.join("config.json"), longer).expect("config.json");
     std::fs::copy(short.join("model.safetensors"), folder.join("model.safetensors")).expect("model.safetensors");
@@ -63,7 +63,7 @@ fn with_long_cache(gpu: &Arc<Gpu>, test: &str) -> Session {
 #[test]
 fn many_keys_take_another_kernel_for_each_layer() {
     let mut session = with_long_cache(&gpu(), "many_keys_take_another_kernel_for_each_layer");
-    for (position, kernels) in [(3, 5), (512, 5), (513, 6), (900, 6), (4, 5)] {
+    for (position, kernels) in [(3, 5), (513, 5), (1024, 5), (1025, 6), (1900, 6), (4, 5)] {
         let work = one_token_at(&mut session, position);
         assert_eq!((work.dispatches, work.submits, work.readbacks), (kernels * 3 + ENDS, 1, 1), "position {position}");
     }
@@ -74,13 +74,13 @@ fn many_keys_take_another_kernel_for_each_layer() {
 fn running_ahead_changes_kernels_at_the_same_position() {
     let mut session = with_long_cache(&gpu(), "running_ahead_changes_kernels_at_the_same_position");
     let greedy = || Sampler::new(SamplingOptions::default()).expect("greedy");
-    let text: Vec<u32> = (0..508).map(|i| 1 + i % 200).collect();
+    let text: Vec<u32> = (0..1020).map(|i| 1 + i % 200).collect();
     let mut ids = vec![pollster::block_on(session.next(&text, &mut greedy())).expect("next")];
     let before = session.counters().dispatches;
     while ids.len() < 9 {
         ids.push(pollster::block_on(session.next(&ids[ids.len() - 1..], &mut greedy())).expect("next"));
     }
-    // Positions 508 to 512, and 513 to 515.
+    // Positions 1020 to 1024, and 1025 to 1027.
     let dispatches = 5 * (5 * 3 + ENDS) + 3 * (6 * 3 + ENDS);
     assert_eq!(session.counters().dispatches - before, dispatches);
 

@@ -26,6 +26,7 @@ sources![
     "shared/product",
     "shared/guard",
     "shared/lanes",
+    "shared/newest",
     "shared/pairs",
     "shared/rotation",
     "shared/spans",

@@ -34,9 +34,15 @@ impl AttentionShape {
         (self.heads * self.head_dim).next_multiple_of(32)
     }
 
+    /// Keys of a workgroup.
+    pub(super) fn tile(&self) -> usize {
+        tile(self.head_dim, self.batches().1)
+    }
+
     /// Workgroups that share the keys of one token.
     pub(super) fn spans(&self) -> usize {
-        spans(if self.chunk == 0 { self.most_keys } else { self.chunk.min(self.most_keys) })
+        let keys = if self.chunk == 0 { self.most_keys } else { self.chunk.min(self.most_keys) };
+        keys.div_ceil(self.tile()).max(1)
     }
 
     /// How the heads that share a key are divided among workgroups: workgroups, and heads of each.
@@ -47,28 +53,32 @@ impl AttentionShape {
     }
 }
 
-/// Keys of a tile, for whose scores a workgroup has memory; also in `shared/spans.wgsl`.
+/// Keys of a workgroup that has many heads or wide ones, for whose scores there is memory.
 const TILE: usize = 512;
-/// The most workgroups that share the keys of a head. What is recorded is submitted again at many positions, so that some of them
-/// may have nothing to do, and on software adapters that is not free.
-const MOST_SPANS: usize = 4;
+/// Keys of another.
+const LONG_TILE: usize = 1024;
 /// The most heads that a workgroup computes.
 const MOST_HEADS: usize = 4;
 
-/// Workgroups that share the keys of one token, which sees up to `most_keys`: as many as there are tiles of them.
-fn spans(most_keys: usize) -> usize {
-    most_keys.div_ceil(TILE).clamp(1, MOST_SPANS)
+/// Keys of a workgroup that computes so many heads. They depend on nothing else, so that a result is the same in any cache.
+fn tile(head_dim: usize, heads: usize) -> usize {
+    if narrow(head_dim) && heads < MOST_HEADS { LONG_TILE } else { TILE }
 }
 
-/// Keys in a cache of so many positions that a single token finds there at most, by the position of one: the same for all positions
-/// at which few keys are there, and for all others.
+/// Whether queries take little memory.
+fn narrow(head_dim: usize) -> bool {
+    head_dim <= 64
+}
+
+/// For how many keys the work of a token at this position is recorded: the next power of two, so that there are few recordings and
+/// no more workgroups without keys than with some. Those cost software adapters as much as a quarter of the others.
 pub(crate) fn most_keys(position: usize, context: usize) -> usize {
-    if position <= TILE { context.min(TILE) } else { context }
+    context.min(position.next_power_of_two().max(TILE))
 }
 
-/// Words of what workgroups compute over spans of the keys in a cache of this many positions.
+/// Words of what workgroups compute over tiles of the keys in a cache of this many positions.
 pub(crate) fn span_words(heads: usize, head_dim: usize, context: usize) -> usize {
-    spans(context) * heads * (head_dim + 4)
+    context.div_ceil(TILE) * heads * (head_dim + 4)
 }
 
 /// One token's stacked projections and the rotation's table.
@@ -128,7 +138,7 @@ pub(crate) fn attention(r: &mut Recorder, shape: &AttentionShape, new: &Projecte
     let mut bindings = vec![(1, new.qkv.clone()), (2, new.table.clone()), (4, out.clone())];
     bindings.extend(s.bindings());
     r.dispatch(Dispatch {
-        shader: shader(s.kv, shape.head_dim <= 64, heads),
+        shader: shader(s.kv, shape.head_dim, heads),
         params: params.bytes(),
         bindings,
         groups: [u32_of(spans), u32_of(shape.kv_heads * batches), 1],
@@ -139,8 +149,9 @@ pub(crate) fn attention(r: &mut Recorder, shape: &AttentionShape, new: &Projecte
     }
 }
 
-/// `narrow`: heads of up to 64 dimensions. A workgroup computes `heads` of them, 1 to 4.
-pub(super) fn shader(kv: KvType, narrow: bool, heads: usize) -> Shader {
-    let shader = kv.variant(Shader::new("attention")).with_if(narrow, "narrow");
+/// A workgroup computes `heads` of them, 1 to 4.
+pub(super) fn shader(kv: KvType, head_dim: usize, heads: usize) -> Shader {
+    let shader = kv.variant(Shader::new("attention")).with_if(narrow(head_dim), "narrow");
+    let shader = shader.with_if(tile(head_dim, heads) == LONG_TILE, "long_tiles");
     shader.with(["heads_1", "heads_2", "heads_3", "heads_4"][heads.clamp(1, MOST_HEADS) - 1])
 }

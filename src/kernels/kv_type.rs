@@ -39,8 +39,8 @@ impl KvType {
     pub fn row_bytes(self, head_dim: usize) -> u64 {
         let bytes = match self {
             Self::F32 => 4 * head_dim,
-            Self::F16 => 2 * head_dim,
-            // Scales are read as vectors of four.
+            // Rows are whole vectors of sixteen bytes.
+            Self::F16 => 16 * head_dim.div_ceil(8),
             Self::Q8 => head_dim + 16 * head_dim.div_ceil(4 * BLOCK),
         };
         bytes as u64

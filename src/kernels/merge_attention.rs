@@ -4,7 +4,7 @@ use super::attention::{AttentionShape, AttentionSlices};
 use super::{params, u32_of};
 use crate::gpu::{Dispatch, Recorder, Shader};
 
-params! { heads: u32, head_dim: u32, chunk: u32, spans: u32, to_bytes: u32 }
+params! { heads: u32, head_dim: u32, chunk: u32, tile: u32 }
 
 /// Lanes of a workgroup, each with up to 32 dimensions of a head.
 const LANES: usize = 32;
@@ -15,11 +15,10 @@ pub(super) fn merge_attention(r: &mut Recorder, shape: &AttentionShape, s: &Atte
         heads: u32_of(shape.heads),
         head_dim: u32_of(shape.head_dim),
         chunk: u32_of(shape.chunk),
-        spans: u32_of(shape.spans()),
-        to_bytes: u32::from(s.bytes),
+        tile: u32_of(shape.tile()),
     };
     r.dispatch(Dispatch {
-        shader: shader(),
+        shader: shader(s.bytes),
         params: params.bytes(),
         bindings: vec![(1, s.spans.clone()), (3, s.step.clone()), (4, s.out.clone())],
         groups: [u32_of((shape.heads * shape.head_dim.div_ceil(32)).div_ceil(LANES)), 1, 1],
@@ -27,6 +26,6 @@ pub(super) fn merge_attention(r: &mut Recorder, shape: &AttentionShape, s: &Atte
     });
 }
 
-pub(super) fn shader() -> Shader {
-    Shader::new("merge_attention")
+pub(super) fn shader(bytes: bool) -> Shader {
+    Shader::new("merge_attention").with_if(bytes, "bytes")
 }

@@ -46,24 +46,27 @@ pub(super) fn on_gpu(kv: KvType, rows: &[f32], head_dim: usize) -> Slice {
 
 fn to_words(kv: KvType, row: &[f32]) -> Vec<u32> {
     let half = |x: f32| u32::from(f16::from_f32(x).to_bits());
-    match kv {
+    let mut all: Vec<u32> = match kv {
         KvType::F32 => row.iter().map(|x| x.to_bits()).collect(),
         KvType::F16 => row.chunks_exact(2).map(|x| half(x[0]) | half(x[1]) << 16).collect(),
         KvType::Q8 => {
             let blocks = reference::quantize(row);
             let bytes = blocks.iter().flat_map(|block| bytemuck::pod_collect_to_vec::<i8, u32>(&block.bytes));
-            let mut all: Vec<u32> = bytes.chain(blocks.iter().map(|block| block.scale.to_bits())).collect();
-            all.resize(row_words(kv, row.len()), 0);
-            all
+            bytes.chain(blocks.iter().map(|block| block.scale.to_bits())).collect()
         }
-    }
+    };
+    all.resize(row_words(kv, row.len()), 0);
+    all
 }
 
 /// The values that a row's words stand for.
 pub(super) fn from_words(kv: KvType, row: &[u32], head_dim: usize) -> Vec<f32> {
     match kv {
         KvType::F32 => as_floats(row),
-        KvType::F16 => row.iter().flat_map(|w| [*w as u16, (w >> 16) as u16]).map(|h| f16::from_bits(h).to_f32()).collect(),
+        KvType::F16 => {
+            let halves = row.iter().flat_map(|w| [*w as u16, (w >> 16) as u16]);
+            halves.map(|h| f16::from_bits(h).to_f32()).take(head_dim).collect()
+        }
         KvType::Q8 => {
             let (bytes, scales) = row.split_at(head_dim / 4);
             let bytes: &[i8] = bytemuck::cast_slice(bytes);

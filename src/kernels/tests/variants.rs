@@ -34,8 +34,8 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     let either = [false, true];
     add(add_bias::PARAMS, vec![add_bias::shader()]);
     add(argmax::PARAMS, vec![argmax::shader()]);
-    for (kv, narrow) in KvType::ALL.into_iter().flat_map(|kv| either.map(|narrow| (kv, narrow))) {
-        add(attention::PARAMS, [1, 2, 3, 4].map(|heads| attention::shader(kv, narrow, heads)).into());
+    for (kv, head_dim) in KvType::ALL.into_iter().flat_map(|kv| [64, 128].map(|head_dim| (kv, head_dim))) {
+        add(attention::PARAMS, [1, 2, 3, 4].map(|heads| attention::shader(kv, head_dim, heads)).into());
     }
     add(combine::PARAMS, either.map(combine::shader).into());
     add(copy_memory::PARAMS, vec![copy_memory::shader()]);
@@ -56,7 +56,7 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
             add(matmul::PARAMS, widths.into_iter().map(shader).collect());
         }
     }
-    add(merge_attention::PARAMS, vec![merge_attention::shader()]);
+    add(merge_attention::PARAMS, either.map(merge_attention::shader).into());
     add(moe_group::PARAMS, vec![moe_group::shader()]);
     add(multiply_add::PARAMS, vec![multiply_add::shader()]);
     let heads = |kv| [64, 128, 256].map(|head_dim| prompt_attention::shader(kv, head_dim));
