@@ -200,7 +200,7 @@ fn no_token_makes_buffers_bind_groups_or_pipelines() {
     }
 }
 
-/// The first token behind 512 others takes other kernels, which are made then and stay, whatever is computed between.
+/// The first token behind 512 others is recorded for more keys, which is done then and stays, whatever is computed between.
 #[test]
 fn what_is_made_later_is_counted_and_kept() {
     let mut session = with_long_cache(&fresh_gpu(), "what_is_made_later_is_counted_and_kept");

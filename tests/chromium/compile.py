@@ -19,7 +19,7 @@ import tempfile
 import threading
 
 HERE = pathlib.Path(__file__).parent
-SECONDS = 480
+SECONDS = 900
 FLAGS = [
     "--headless", "--no-sandbox", "--enable-unsafe-webgpu", "--no-first-run", "--disable-quic",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",

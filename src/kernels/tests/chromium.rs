@@ -14,9 +14,14 @@ fn chromium_compiles_the_variants() {
     // What a shader was called last time must not be compiled again.
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
-    // A guard is the same in every format, and compiling takes a third of a second.
+    // A guard is the same in every format and for any number of heads, and compiling takes a third of a second.
     let repeats = |shader: &Shader| {
-        shader.has("guarded") && ["matvec", "matvec_quads", "gated", "residual"].contains(&shader.label()) && !shader.has("q4_1")
+        let one_of_many = match shader.label() {
+            "matvec" | "matvec_quads" | "gated" | "residual" => !shader.has("q4_1"),
+            "attention" => !shader.has("heads_1"),
+            _ => false,
+        };
+        shader.has("guarded") && one_of_many
     };
     // Browsers have no cooperative matrices, or others behind a flag.
     let native = |shader: &Shader| MATRICES.into_iter().any(|condition| shader.has(condition));
