@@ -20,7 +20,7 @@ die() {
 }
 
 # Tests of everything that an adapter computes, not of files and texts.
-readonly ADAPTER_TESTS=(golden dispatches sampling streaming end_to_end)
+readonly ADAPTER_TESTS=(golden dispatches chunks sampling streaming end_to_end)
 
 command -v cargo >/dev/null || die "cargo is missing: https://rustup.rs"
 command -v python3 >/dev/null || die "python3 is missing"

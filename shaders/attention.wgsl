@@ -39,7 +39,6 @@ struct Params {
 @group(0) @binding(3) var<storage, read> step: array<u32>; // position of the token, then its id
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<u32>>; // bits of [heads * head_dim / 4], or [heads * head_dim / 32, 3], see shared/blocks; of several spans [spans, heads, 1 + head_dim / 4], the first being (highest score, sum of weights, 0, 0)
 
-const FOUR_LANES: u32 = THREADS / 4u;
 @if(heads_1) const HEADS: u32 = 1u;
 @if(heads_2) const HEADS: u32 = 2u;
 @if(heads_3) const HEADS: u32 = 3u;
@@ -58,7 +57,9 @@ var<workgroup> query: array<vec2<f32>, HEADS * QUADS * 2u>;
 @if(narrow)
 var<workgroup> whole_query: array<vec4<f32>, HEADS * QUADS>;
 var<workgroup> scores: array<vec4<f32>, HEADS * FOURS>; // then weights, in the end the result
-var<workgroup> of_lanes: array<vec4<f32>, (HEADS + 1u) * FOUR_LANES>;
+// Of each lane, one number for each head. A lane writes a whole vector: to write an element of one may be to write all of it.
+var<workgroup> of_lanes: array<vec4<f32>, THREADS>;
+var<workgroup> squares: array<f32, THREADS>; // of the key
 
 // Queries and the new key and value in workgroup memory. Of heads that are not there the last one is taken again.
 fn prepare(kv_head: u32, batch: u32, position: u32, lane: u32) {
@@ -77,23 +78,29 @@ fn prepare(kv_head: u32, batch: u32, position: u32, lane: u32) {
     }
     if params.normalize == 1u {
         // A rotation keeps the length, so that the sum of squares can be taken before it.
+        var of_queries: array<f32, HEADS>;
         for (var h = 0u; h < HEADS; h++) {
-            var sum = 0.0;
+            of_queries[h] = 0.0;
             for (var i = lane; i < dim; i += THREADS) {
-                sum += qkv[from_q[h] + i] * qkv[from_q[h] + i];
+                of_queries[h] += qkv[from_q[h] + i] * qkv[from_q[h] + i];
             }
-            give(h, lane, sum);
+        }
+        var of_key = 0.0;
+        for (var i = lane; i < dim; i += THREADS) {
+            of_key += qkv[from_k + i] * qkv[from_k + i];
+        }
+        of_lanes[lane] = of_heads(of_queries);
+        squares[lane] = of_key;
+        workgroupBarrier();
+        let sums = sum_of_lanes();
+        for (var h = 0u; h < HEADS; h++) {
+            q_factors[h] = inverseSqrt(sums[h] / f32(dim) + params.eps);
         }
         var sum = 0.0;
-        for (var i = lane; i < dim; i += THREADS) {
-            sum += qkv[from_k + i] * qkv[from_k + i];
+        for (var i = 0u; i < THREADS; i++) {
+            sum += squares[i];
         }
-        give(HEADS, lane, sum);
-        workgroupBarrier();
-        for (var h = 0u; h < HEADS; h++) {
-            q_factors[h] = inverseSqrt(sum_of_lanes(h) / f32(dim) + params.eps);
-        }
-        k_factor = inverseSqrt(sum_of_lanes(HEADS) / f32(dim) + params.eps);
+        k_factor = inverseSqrt(sum / f32(dim) + params.eps);
     }
     let q_scale = temperature_at(position, params.floor_scale, params.temperature) * params.scale;
 
@@ -137,25 +144,29 @@ fn prepare(kv_head: u32, batch: u32, position: u32, lane: u32) {
     }
 }
 
-// What a lane has for the others.
-fn give(row: u32, lane: u32, value: f32) {
-    of_lanes[row * FOUR_LANES + lane / 4u][lane % 4u] = value;
+fn of_heads(numbers: array<f32, HEADS>) -> vec4<f32> {
+    var all = vec4(0.0);
+    for (var h = 0u; h < HEADS; h++) {
+        all[h] = numbers[h];
+    }
+    return all;
 }
 
-fn sum_of_lanes(row: u32) -> f32 {
+// For each head.
+fn sum_of_lanes() -> vec4<f32> {
     var sum = vec4(0.0);
-    for (var i = 0u; i < FOUR_LANES; i++) {
-        sum += of_lanes[row * FOUR_LANES + i];
+    for (var i = 0u; i < THREADS; i++) {
+        sum += of_lanes[i];
     }
-    return sum.x + sum.y + sum.z + sum.w;
+    return sum;
 }
 
-fn highest_of_lanes(row: u32) -> f32 {
+fn highest_of_lanes() -> vec4<f32> {
     var highest = vec4(LOWEST);
-    for (var i = 0u; i < FOUR_LANES; i++) {
-        highest = max(highest, of_lanes[row * FOUR_LANES + i]);
+    for (var i = 0u; i < THREADS; i++) {
+        highest = max(highest, of_lanes[i]);
     }
-    return max(max(highest.x, highest.y), max(highest.z, highest.w));
+    return highest;
 }
 
 @if(narrow)
@@ -297,16 +308,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             above[h] = max(above[h], max(max(most.x, most.y), max(most.z, most.w)));
         }
     }
-    for (var h = 0u; h < HEADS; h++) {
-        give(h, lane, above[h]);
-    }
+    of_lanes[lane] = of_heads(above);
     workgroupBarrier();
 
     let fours = (keys + 3u) / 4u;
-    var highest: array<f32, HEADS>;
+    let highest = highest_of_lanes();
     var total: array<f32, HEADS>; // of the lane's keys
     for (var h = 0u; h < HEADS; h++) {
-        highest[h] = highest_of_lanes(h);
         own[h] = exp(own[h] - highest[h]);
         total[h] = select(0.0, own[h], lane == 0u);
     }
@@ -368,9 +376,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     workgroupBarrier();
 
-    for (var h = 0u; h < HEADS; h++) {
-        give(h, lane, total[h]);
-        if slot < slots {
+    of_lanes[lane] = of_heads(total);
+    if slot < slots {
+        for (var h = 0u; h < HEADS; h++) {
             for (var i = 0u; i < PART; i++) {
                 scores[h * FOURS + PART * lane + i] = sums[PART * h + i];
             }
@@ -381,15 +389,15 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let first_head = kv_head * sharing + batch * HEADS;
     let there = min(HEADS, sharing - batch * HEADS);
     let spread = PART * parts;
+    let weights = sum_of_lanes();
     if params.to_bytes == 1u {
         // A lane makes a block.
         let blocks = quads / 8u;
         let h = lane / blocks;
         if h >= there { return; }
-        let total_weight = sum_of_lanes(h);
         var v: array<vec4<f32>, 8>;
         for (var i = 0u; i < 8u; i++) {
-            v[i] = result(h, lane % blocks * 8u + i, slots, spread) / total_weight;
+            v[i] = result(h, lane % blocks * 8u + i, slots, spread) / weights[h];
         }
         let made = to_bytes(v, 0.0);
         let to = ((first_head + h) * blocks + lane % blocks) * 3u;
@@ -400,13 +408,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     for (var h = 0u; h < there; h++) {
         let head = first_head + h;
-        let total_weight = sum_of_lanes(h);
         var to = head * quads;
-        var divisor = total_weight;
+        var divisor = weights[h];
         if params.spans > 1u {
             to = (span * params.heads + head) * (quads + 1u) + 1u;
             divisor = 1.0;
-            if lane == 0u { out[to - 1u] = bitcast<vec4<u32>>(vec4(highest[h], total_weight, 0.0, 0.0)); }
+            if lane == 0u { out[to - 1u] = bitcast<vec4<u32>>(vec4(highest[h], weights[h], 0.0, 0.0)); }
         }
         for (var i = lane; i < quads; i += THREADS) {
             out[to + i] = bitcast<vec4<u32>>(result(h, i, slots, spread) / divisor);

@@ -16,7 +16,7 @@ use crate::kernels::{KernelChoice, KvType};
 use crate::kv_cache::KvCache;
 use crate::model_files::ModelFiles;
 use crate::models::{Loader, Model, ModelInfo};
-use crate::session::{Pace, Session};
+use crate::session::Session;
 use crate::tokenizer::Tokenizer;
 use crate::tuning::{self, Tuning};
 use crate::weights::{OnProgress, WeightSource};
@@ -43,9 +43,9 @@ pub struct EngineOptions {
     pub precision: Precision,
     /// What sessions keep of past tokens; `None`: f32 in exact precision, f16 in fast.
     pub kv: Option<KvType>,
-    /// Tokens of a prompt that are computed together, from 1 to 512. `None`: 128, and up to 512 where the adapter computes as many in
-    /// one submission of a quarter of a second; sessions take the memory for it when they meet a prompt that is longer. What is
-    /// computed is the same, to the last bit.
+    /// Tokens of a prompt that are computed together, from 1 to 512. `None`: 128, and up to 512 where every expert is on the GPU and
+    /// the adapter computes as many in one submission of a quarter of a second; sessions take the memory for it when they meet a
+    /// prompt that is longer. What is computed is the same, to the last bit.
     pub prefill_chunk: Option<usize>,
     /// How a model's routed experts are kept on the GPU.
     pub experts: ExpertOptions,
@@ -158,7 +158,6 @@ pub(crate) struct Loaded {
     pub(crate) first_chunk: usize,
     /// More of them may be, later.
     pub(crate) chunks_grow: bool,
-    pub(crate) pace: Pace,
     pub(crate) files: Arc<ModelFiles>,
 }
 
@@ -246,7 +245,6 @@ impl Engine {
             experts,
             first_chunk: options.first_chunk(),
             chunks_grow: options.prefill_chunk.is_none(),
-            pace: Pace::default(),
             files: Arc::clone(files),
         };
         Ok(Self { loaded: Arc::new(loaded) })

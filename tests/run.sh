@@ -115,7 +115,7 @@ all_tests() { cargo test --locked --workspace --no-fail-fast; }
 # Everything that computes on an adapter, once more on a driver without f16 and with subgroups of four.
 swiftshader_tests() (
   export VK_DRIVER_FILES=$SWIFTSHADER
-  cargo test --locked --workspace --no-fail-fast --lib kernels &&
+  cargo test --locked --workspace --no-fail-fast --lib -- kernels tuning &&
     cargo test --locked --workspace --no-fail-fast --test golden --test sampling --test streaming --test streaming_faults --test hostile_models --test end_to_end --test examples &&
     cargo test --locked --workspace --no-fail-fast --test made_models streams
 )

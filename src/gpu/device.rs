@@ -68,10 +68,9 @@ impl Gpu {
             | wgpu::Features::SUBGROUP
             | wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::PIPELINE_CACHE;
-        let matrices = adapter.cooperative_matrix_properties();
-        let (experimental, experimental_features) = experimental(adapter.features(), &matrices);
-        let (device, queue) = adapter
-            .request_device(&wgpu::DeviceDescriptor {
+        let mut matrices = adapter.cooperative_matrix_properties();
+        let request = |(experimental, experimental_features)| {
+            adapter.request_device(&wgpu::DeviceDescriptor {
                 label: Some("moxel"),
                 required_features: adapter.features() & (optional | experimental),
                 experimental_features,
@@ -82,8 +81,15 @@ impl Gpu {
                 },
                 ..Default::default()
             })
-            .await
-            .map_err(|e| Error::Adapter(format!("{}: cannot open a device: {e}", adapter.get_info().name)))?;
+        };
+        let mut opened = request(experimental(adapter.features(), &matrices)).await;
+        if opened.is_err() {
+            // What is not finished may be what the driver does not get on with.
+            matrices.clear();
+            opened = request(experimental(adapter.features(), &matrices)).await;
+        }
+        let (device, queue) =
+            opened.map_err(|e| Error::Adapter(format!("{}: cannot open a device: {e}", adapter.get_info().name)))?;
         let fault = Arc::new(Mutex::new(None));
         let seen = Arc::clone(&fault);
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&seen, error.into())));
@@ -249,7 +255,7 @@ fn experimental(
     // SAFETY: wgpu wants to hear that its checks of such features may have holes. Our own shaders alone reach them; one of these uses
     // matrices, and loads and stores them within arrays of workgroup memory at indices that follow from constants. wgpu does not
     // mark that memory as shared between lanes, as SPIR-V's Vulkan memory model wants it: a driver that minds computes wrong
-    // numbers, which the tuner notices before it takes the kernel, and without the tuner nobody takes it.
+    // numbers, never outside of that memory. The tuner looks for them before it takes the kernel.
     (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, unsafe { wgpu::ExperimentalFeatures::enabled() })
 }
 

@@ -11,14 +11,17 @@ impl Session {
     /// How many of a prompt's `left` tokens to compute next, after making room for them.
     pub(super) async fn next_chunk(&mut self, left: usize) -> usize {
         let first = self.engine.first_chunk;
-        if self.engine.chunks_grow && left > self.chunk {
-            let wanted = self.engine.pace.chunk(first);
-            if wanted > self.chunk {
-                // Without memory for it, prompts go on as they did.
-                let _ = self.grow(wanted).await;
+        let mut most = self.chunk;
+        if self.engine.chunks_grow {
+            // Further on in a text fewer may be right again: each token's attention takes longer.
+            most = self.pace.chunk(first).min(self.most_chunk);
+            if most > self.chunk && left > self.chunk && self.grow(most).await.is_err() {
+                // Prompts go on as they did, and next time half as many are tried.
+                self.most_chunk = (most / 2).max(first);
             }
+            most = most.min(self.chunk);
         }
-        let count = left.min(self.chunk);
+        let count = left.min(most);
         // A token that is computed alone takes other kernels, which round otherwise. Whether one is alone must not follow from time.
         let leaves_one = count == left && count > first && count % first == 1;
         count - usize::from(leaves_one)

@@ -12,7 +12,7 @@ mod turns;
 use std::ops::{Add, Sub};
 use std::sync::Arc;
 
-use crate::engine::{Engine, Loaded};
+use crate::engine::{Engine, Loaded, MOST_CHUNK};
 use crate::gpu::{Buffer, Gpu};
 use crate::kernels::{Draw, MOST_RECENT};
 use crate::kv_cache::KvCache;
@@ -21,7 +21,7 @@ use crate::sampler::Sampler;
 use crate::{Error, Result};
 
 pub use continuation::Continuation;
-pub(crate) use pace::Pace;
+use pace::Pace;
 pub use profile::KernelTime;
 use programs::{ProgramCache, Tail};
 
@@ -41,6 +41,9 @@ pub struct Session {
     programs: ProgramCache,
     /// Tokens that the buffers have room for.
     chunk: usize,
+    /// Tokens for which there may be memory.
+    most_chunk: usize,
+    pace: Pace,
     tokens: Vec<u32>,
     counters: Counters,
 }
@@ -113,7 +116,8 @@ impl Session {
         let (scratch, staging) = buffers(&engine, chunk)?;
         let staging = [staging, gpu.staging(4 * (RoutingLayout::new(dims, 1).words() + 2) as u64)?];
         let (programs, tokens, counters) = (ProgramCache::default(), Vec::new(), Counters::default());
-        Ok(Self { scratch, kv, staging, unread: [false; 2], programs, chunk, tokens, counters, engine })
+        let (most_chunk, pace) = (MOST_CHUNK, Pace::default());
+        Ok(Self { scratch, kv, staging, unread: [false; 2], programs, chunk, most_chunk, pace, tokens, counters, engine })
     }
 
     /// The tokens that the cache holds, in order.

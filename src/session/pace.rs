@@ -3,7 +3,6 @@
 //! Drivers and browsers take a device away whose submission does not end in time, two seconds on Windows, and nothing else is drawn
 //! meanwhile.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::engine::MOST_CHUNK;
@@ -12,18 +11,18 @@ use crate::gpu::Stretch;
 /// What a submission should take at most.
 const MOST: Duration = Duration::from_millis(250);
 
-/// How long a token of a prompt took the last time, in any session of an engine.
+/// How long a token of a prompt took the last time in a session: deeper in a text it takes longer, so that another session's says
+/// little.
 #[derive(Default)]
-pub(crate) struct Pace {
-    /// Bits of the seconds, 0 as long as nothing is known.
-    seconds: AtomicU64,
+pub(super) struct Pace {
+    /// 0 as long as nothing is known.
+    seconds: f64,
 }
 
 impl Pace {
     /// Several tokens took so long.
-    pub(super) fn took(&self, tokens: usize, time: Duration) {
-        let seconds = time.as_secs_f64() / tokens.max(1) as f64;
-        self.seconds.store(seconds.to_bits(), Ordering::Relaxed);
+    pub(super) fn took(&mut self, tokens: usize, time: Duration) {
+        self.seconds = time.as_secs_f64() / tokens.max(1) as f64;
     }
 
     /// The work of so many tokens in the pieces that it is submitted in, as many as layers while nothing is known.
@@ -38,12 +37,11 @@ impl Pace {
     }
 
     fn count(&self, tokens: usize, layers: usize) -> usize {
-        let seconds = f64::from_bits(self.seconds.load(Ordering::Relaxed));
         match tokens {
             // A single one is short everywhere.
             1 => 1,
-            _ if seconds == 0.0 => layers,
-            _ => (seconds * tokens as f64 / MOST.as_secs_f64()).ceil().max(1.0) as usize,
+            _ if self.seconds == 0.0 => layers,
+            _ => (self.seconds * tokens as f64 / MOST.as_secs_f64()).ceil().max(1.0) as usize,
         }
     }
 }
@@ -54,7 +52,7 @@ mod tests {
 
     #[test]
     fn chunks_grow_as_far_as_one_submission_goes() {
-        let pace = Pace::default();
+        let mut pace = Pace::default();
         assert_eq!(pace.chunk(128), 128, "nothing is known");
         for (milliseconds, chunk) in [(1000, 128), (200, 128), (124, 256), (63, 256), (62, 512), (1, 512)] {
             pace.took(128, Duration::from_millis(milliseconds));
@@ -64,7 +62,7 @@ mod tests {
 
     #[test]
     fn pieces_take_a_quarter_of_a_second() {
-        let pace = Pace::default();
+        let mut pace = Pace::default();
         assert_eq!([pace.count(1, 30), pace.count(2, 30), pace.count(128, 30)], [1, 30, 30]);
         pace.took(128, Duration::from_millis(1200));
         assert_eq!([pace.count(1, 30), pace.count(2, 30), pace.count(128, 30), pace.count(512, 30)], [1, 1, 5, 20]);

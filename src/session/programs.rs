@@ -80,9 +80,9 @@ impl Session {
         Shape { tokens, tail, mode, most_keys: if tokens == 1 { most_keys(position, context) } else { context } }
     }
 
-    /// Keeps programs for one token and for a full chunk; other lengths rarely come again.
+    /// Keeps programs for one token and for full chunks; other lengths rarely come again.
     pub(super) fn keep(&mut self, shape: Shape, programs: Programs) {
-        if shape.tokens == 1 || shape.tokens == self.chunk {
+        if [1, self.engine.first_chunk, self.chunk].contains(&shape.tokens) {
             self.programs.insert(shape, programs);
         }
     }

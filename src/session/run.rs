@@ -124,7 +124,7 @@ impl Session {
         let begun = Instant::now();
         let report = programs.aside.as_ref().filter(|_| staging == 1).unwrap_or(&programs.report);
         let mut work = Counters::default();
-        let mut pieces = self.engine.pace.pieces(programs.work.whole(), tokens, self.engine.dims.layers);
+        let mut pieces = self.pace.pieces(programs.work.whole(), tokens, self.engine.dims.layers);
         let last = pieces.pop().into_iter().chain([report.whole()]).collect::<Vec<_>>();
         for piece in pieces {
             self.engine.gpu.run(&[piece])?;
@@ -141,7 +141,7 @@ impl Session {
         self.counters = self.counters + work;
         let words = self.read(staging, routing.words() + result, Some(submission)).await?;
         if tokens.len() > 1 {
-            self.engine.pace.took(tokens.len(), begun.elapsed());
+            self.pace.took(tokens.len(), begun.elapsed());
         }
         let report = Report { words, routing, experts: self.engine.dims.experts };
         let engine = Arc::clone(&self.engine);

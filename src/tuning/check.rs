@@ -1,12 +1,17 @@
 //! Whether a kernel computes right numbers on the adapter at hand: a small matrix of random weights in the model's format, with what
 //! the CPU makes of it in f64.
 
+use std::collections::BTreeSet;
+
 use half::{bf16, f16};
 
 use super::Work;
 use super::subject::Subject;
 use crate::gpu::{Gpu, Recorder, Slice};
-use crate::kernels::{Activations, Array, KernelChoice, Matrix, Matvec, Norm, Output, activation_words, gated, matmul, residual};
+use crate::kernels::{
+    Activations, Array, KernelChoice, Matrix, Matvec, Norm, Output, Pairs, Tiles, activation_words, expert_matmul, gated, matmul,
+    residual,
+};
 use crate::packing::{BLOCK_COLS, GROUP_ROWS, Layout};
 use crate::weights::{DType, decode};
 use crate::{Error, Result};
@@ -17,8 +22,10 @@ const WHOLE_ROWS: usize = 10 * GROUP_ROWS;
 const ROWS: usize = WHOLE_ROWS + 5;
 /// Tokens: a tile of any kernel, and a part of one.
 const TOKENS: usize = 67;
-/// Those whose results are looked at. Neighbours differ in their lane, the others in their tile.
-const COMPARED: [usize; 6] = [0, 3, 4, 32, 63, 66];
+/// Those whose results are looked at: in every square of eight of a tile, at all places of a square, and in another tile.
+const COMPARED: [usize; 9] = [0, 3, 4, 13, 22, 33, 47, 63, 66];
+/// A place of a tile that no pair has, as `moe_group` writes it.
+const NOBODY: u32 = u32::MAX;
 /// How far sums may be off, as a part of the largest sum that the row's largest weight allows: f32 sums of thousands of terms.
 const ROUNDING: f64 = 2e-5;
 /// How many times that where weights are rounded to 16-bit floats: half a unit in the last of eleven bits.
@@ -88,11 +95,17 @@ impl<'a> Check<'a> {
             // The same product as `One`, and kernels to which there is no alternative.
             Work::Gate => Ok(None),
         };
-        match found {
-            // The driver does not compile it, or ends with an error what another kernel may do.
-            Err(Error::Gpu(why)) => Ok(Some(why)),
-            found => found,
+        or_fault(found)
+    }
+
+    /// The same of a product of several tokens by the kernels for experts, in tiles of either size.
+    pub(super) async fn fault_in_tiles(&self, choice: KernelChoice, bytes: bool) -> Result<Option<String>> {
+        for width in BTreeSet::from([0, usize::MAX].map(|pairs| choice.matmul.expert_tile(pairs, 1))) {
+            if let Some(fault) = or_fault(self.expert_product(choice, bytes, width).await)? {
+                return Ok(Some(format!("in tiles of {width}: {fault}")));
+            }
         }
+        Ok(None)
     }
 
     async fn product(&self, choice: KernelChoice, tokens: usize, bytes: bool) -> Result<Option<String>> {
@@ -102,7 +115,29 @@ impl<'a> Check<'a> {
         let mut r = Recorder::default();
         let out = Output { y: y.clone(), stride, offset: 0, accumulate: false };
         matmul(&mut r, choice, &self.matrix, &self.activations(bytes), tokens, &out);
-        let y = self.run(r, &y).await?;
+        self.fault_of_product(r, &y, tokens, choice).await
+    }
+
+    /// The product of an expert that all tokens chose.
+    async fn expert_product(&self, choice: KernelChoice, bytes: bool, width: usize) -> Result<Option<String>> {
+        let upload = |words: &[u32]| Ok::<_, Error>(self.gpu.upload("check", bytemuck::cast_slice(words))?.whole());
+        let count = TOKENS.div_ceil(width);
+        let places = (0..count * width).map(|pair| if pair < TOKENS { pair as u32 } else { NOBODY });
+        let pairs = upload(&places.collect::<Vec<_>>())?;
+        let tiles = Some(Tiles { expert: upload(&vec![0; count])?, pairs, count, width });
+        let pairs = Pairs { count: TOKENS, sharing: 1, chosen: upload(&[0; TOKENS])?, tiles };
+        let stride = ROWS + 1;
+        let y = self.poisoned(TOKENS * stride)?;
+        let mut r = Recorder::default();
+        let out = Output { y: y.clone(), stride, offset: 0, accumulate: false };
+        expert_matmul(&mut r, choice, &self.matrix, &self.activations(bytes), &pairs, &out);
+        self.fault_of_product(r, &y, TOKENS, choice).await
+    }
+
+    /// What is wrong with the rows of y, [tokens, ROWS + 1], after what was recorded.
+    async fn fault_of_product(&self, r: Recorder, y: &Slice, tokens: usize, choice: KernelChoice) -> Result<Option<String>> {
+        let stride = ROWS + 1;
+        let y = self.run(r, y).await?;
         if y.chunks_exact(stride).any(|row| row[ROWS].to_bits() != u32::MAX) {
             return Ok(Some("a product writes behind its last row".into()));
         }
@@ -157,6 +192,14 @@ impl<'a> Check<'a> {
         self.gpu.tried(|| self.gpu.run(&[self.gpu.prepare(&recording)?.whole()])).await?;
         let bytes = self.gpu.read(&staging, result.size()).await?;
         Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    }
+}
+
+/// What the driver does not compile, or ends with an error, another kernel may do.
+fn or_fault(found: Result<Option<String>>) -> Result<Option<String>> {
+    match found {
+        Err(Error::Gpu(why)) => Ok(Some(why)),
+        found => found,
     }
 }
 

@@ -20,7 +20,8 @@ pub(super) struct Checks<'a> {
 
 impl<'a> Checks<'a> {
     pub(super) fn new(gpu: &'a Gpu, subject: Subject, files: &ModelFiles) -> Result<Self> {
-        let small = |(dtype, used): (_, Use)| Ok((used, Check::new(gpu, Subject { dtype, rows: 0, cols: COLS }, 1)?));
+        let small =
+            |(dtype, used): (_, Use)| Ok((used, Check::new(gpu, Subject { dtype, rows: 0, cols: COLS, experts: false }, 1)?));
         let more = uses(files)?.into_iter().filter(|(dtype, used)| *dtype != subject.dtype || used.floats);
         Ok(Self { main: Check::new(gpu, subject, 0)?, further: more.map(small).collect::<Result<_>>()? })
     }
@@ -28,6 +29,12 @@ impl<'a> Checks<'a> {
     /// Why kernels that are right for the main format must not do this work in the model; `None` where they may.
     pub(super) async fn fault_elsewhere(&self, work: Work, choice: KernelChoice) -> Result<Option<String>> {
         let prefers_bytes = work.multiplies_bytes(choice);
+        if work == Work::Many && self.main.subject.experts {
+            let fault = self.main.fault_in_tiles(choice, prefers_bytes).await?;
+            if fault.is_some() {
+                return Ok(fault);
+            }
+        }
         for (used, check) in &self.further {
             // A prompt has one row of logits, which is one token's product.
             if !(work == Work::One || used.layers || (work == Work::Many && used.floats)) {

@@ -25,6 +25,8 @@ pub(super) struct Subject {
     /// Of experts, the rows of all that a token chooses.
     pub(super) rows: usize,
     pub(super) cols: usize,
+    /// Whether there are any, which are multiplied by tiles of tokens.
+    pub(super) experts: bool,
 }
 
 impl Subject {
@@ -50,7 +52,8 @@ impl Subject {
             }
         }
         let most = elements.into_iter().max_by_key(|(_, elements)| *elements);
-        Ok(most.map(|((dtype, rows, cols), _)| Self { dtype, rows, cols: cols.next_multiple_of(dtype.block_len()) }))
+        let experts = files.architecture.dims().moe_layers > 0;
+        Ok(most.map(|((dtype, rows, cols), _)| Self { dtype, rows, cols: cols.next_multiple_of(dtype.block_len()), experts }))
     }
 }
 
@@ -167,7 +170,7 @@ impl TuningKey {
     /// The model's experts are malformed.
     pub fn new(gpu: &Gpu, files: &ModelFiles, precision: Precision) -> Result<Option<Self>> {
         let adapter = gpu.description();
-        let Some(Subject { dtype, rows, cols }) = Subject::of(files)? else { return Ok(None) };
+        let Some(Subject { dtype, rows, cols, .. }) = Subject::of(files)? else { return Ok(None) };
         Ok(Some(Self {
             adapter: adapter.name.clone(),
             backend: adapter.backend.clone(),

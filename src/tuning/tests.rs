@@ -17,7 +17,7 @@ fn gpu() -> Arc<Gpu> {
 
 fn subject(dtype: DType) -> Subject {
     let cols = if dtype.block_len() == 1 { 100 } else { 3 * dtype.block_len() };
-    Subject { dtype, rows: 96, cols }
+    Subject { dtype, rows: 96, cols, experts: true }
 }
 
 fn alone(main: Check<'_>) -> Checks<'_> {
@@ -79,6 +79,25 @@ fn a_kernel_that_is_wrong_elsewhere_is_not_chosen() {
     (other.bytes, other.floats) = (wrong.bytes, wrong.floats);
     let checks = Checks { main: checks.main, further: vec![(used, other)] };
     assert!(self::dropped(&checks).is_err());
+}
+
+/// Experts' products of several tokens have shapes of their own.
+#[test]
+fn tiles_of_experts_are_checked() {
+    let gpu = gpu();
+    for dtype in [DType::Q4_1, DType::Q8_0, DType::BF16] {
+        let right = Check::new(&gpu, subject(dtype), 1).unwrap();
+        let mut wrong = Check::new(&gpu, subject(dtype), 1).unwrap();
+        let other = Check::new(&gpu, subject(dtype), 2).unwrap();
+        (wrong.floats, wrong.bytes) = (other.floats, other.bytes);
+        for matmul in Matmul::on(gpu.caps()).filter(|kernel| is_quantized(dtype) || !kernel.bytes()) {
+            let choice = KernelChoice { matmul, ..KernelChoice::PLAIN };
+            let fault = |check: &Check<'_>| pollster::block_on(check.fault_in_tiles(choice, matmul.bytes())).unwrap();
+            assert_eq!(fault(&right), None, "{dtype}, {matmul}");
+            let found = fault(&wrong).unwrap();
+            assert!(found.contains("element ") && found.starts_with("in tiles of "), "{found}");
+        }
+    }
 }
 
 /// Which products of the model a choice is checked with: those that it has, in the kernel's form.

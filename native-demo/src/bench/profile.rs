@@ -6,9 +6,8 @@ use serde::Serialize;
 use super::plan::{Kind, Test};
 use crate::output;
 
-/// Kernels that multiply weights by activations and do little else; their names go on with their conditions.
-const PRODUCTS: [&str; 8] =
-    ["matvec", "matvec_quads", "gated", "residual", "matmul", "matmul_quads", "matmul_tiled", "matmul_matrix_units"];
+/// How the names of kernels begin that multiply weights by activations and do little else.
+const PRODUCTS: [&str; 4] = ["matvec", "matmul", "gated", "residual"];
 
 /// The kernels of a step of a test: of one token, or of the first chunk of a prompt.
 #[derive(Clone, Debug, Serialize)]
@@ -42,7 +41,7 @@ pub fn measure(session: &mut Session, tokens: &[u32], test: Test, chunk: usize) 
 
 impl Profile {
     fn new(tokens: usize, times: Vec<KernelTime>) -> Self {
-        let is_product = |time: &&KernelTime| PRODUCTS.contains(&time.kernel.split('.').next().unwrap_or_default());
+        let is_product = |time: &&KernelTime| PRODUCTS.iter().any(|product| time.kernel.starts_with(product));
         let sum = |times: &mut dyn Iterator<Item = &KernelTime>| {
             times.fold((0, 0.0), |(bytes, time), kernel| (bytes + kernel.weight_bytes, time + kernel.microseconds))
         };

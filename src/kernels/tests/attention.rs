@@ -163,6 +163,10 @@ fn long_caches_are_computed_in_spans() {
     for (heads, head_dim, position) in [(5, 96, 512), (5, 96, 513), (4, 64, 513), (4, 256, 1100)] {
         Case { heads, kv_heads: 1, head_dim, position, room: 1000, ..CASE }.check();
     }
+    // The token's own key alone in a chunk that has room for several tiles, and rows whose last vector is padded.
+    for (head_dim, position) in [(32, 1500), (32, 1501), (60, 1100), (100, 530), (252, 530)] {
+        Case { head_dim, position, chunk: 1500, room: 1000, ..CASE }.check();
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use naga::proc::Layouter;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, ScalarKind, TypeInner};
+use naga::{AddressSpace, Block, Expression, Handle, Module, ScalarKind, Statement, TypeInner};
 
 use crate::gpu::{HALVES, MATRICES, SUBGROUPS, Shader};
 use crate::kernels::{
@@ -140,6 +140,45 @@ fn same_params(module: &Module, expected: &[(&str, &str)]) -> Result<(), String>
     if found == expected { Ok(()) } else { Err(format!("Params is {found:?}, Rust writes {expected:?}")) }
 }
 
+/// To write an element of a vector may be to write all of it, so that lanes which share one would undo each other's work.
+fn only_whole_vectors_shared(module: &Module, info: &ModuleInfo) -> Result<(), String> {
+    fn stores(block: &Block, found: &mut Vec<Handle<Expression>>) {
+        for statement in block {
+            match statement {
+                Statement::Store { pointer, .. } => found.push(*pointer),
+                Statement::Block(block) => stores(block, found),
+                Statement::If { accept, reject, .. } => [accept, reject].into_iter().for_each(|block| stores(block, found)),
+                Statement::Loop { body, continuing, .. } => [body, continuing].into_iter().for_each(|block| stores(block, found)),
+                Statement::Switch { cases, .. } => cases.iter().for_each(|case| stores(&case.body, found)),
+                _ => {}
+            }
+        }
+    }
+    let shared = |space| matches!(space, AddressSpace::WorkGroup | AddressSpace::Storage { .. });
+    let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
+    let main = module.entry_points.iter().enumerate().map(|(i, entry)| (&entry.function, info.get_entry_point(i)));
+    for (function, info) in functions.chain(main) {
+        let mut pointers = Vec::new();
+        stores(&function.body, &mut pointers);
+        for pointer in pointers {
+            let (Expression::Access { base, .. } | Expression::AccessIndex { base, .. }) = function.expressions[pointer] else {
+                continue;
+            };
+            let of_a_vector = match *info[base].ty.inner_with(&module.types) {
+                TypeInner::Pointer { base, space } => {
+                    shared(space) && matches!(module.types[base].inner, TypeInner::Vector { .. })
+                }
+                TypeInner::ValuePointer { size: Some(_), space, .. } => shared(space),
+                _ => false,
+            };
+            if of_a_vector {
+                return Err("an element of a shared vector is written".into());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// `gpu::shader` switches wgpu's loop counters off because every loop is a `for` with a bound.
 fn only_bounded_loops(wgsl: &str) -> Result<(), String> {
     let words: BTreeSet<&str> = wgsl.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
@@ -152,8 +191,9 @@ fn only_bounded_loops(wgsl: &str) -> Result<(), String> {
 #[test]
 fn every_variant_is_valid_within_the_default_limits() {
     for_each(|variant, wgsl| {
-        let (module, _) = valid(wgsl, capabilities(&variant.shader))?;
+        let (module, info) = valid(wgsl, capabilities(&variant.shader))?;
         within_default_limits(&module)?;
+        only_whole_vectors_shared(&module, &info)?;
         same_params(&module, variant.params)?;
         only_bounded_loops(wgsl)
     });
@@ -191,6 +231,15 @@ fn what_breaks_a_rule_is_noticed() {
     };
     assert!(within_default_limits(&module(&shader("", &buffers(8)))).is_ok());
     assert!(within_default_limits(&module(&shader("", &buffers(9)))).is_err());
+
+    let vectors = "var<workgroup> v: array<vec4<f32>, 2>; var<private> mine: array<vec4<f32>, 2>;";
+    let shared = |body: &str| {
+        let (module, info) = valid(&shader(body, vectors), base).unwrap();
+        only_whole_vectors_shared(&module, &info)
+    };
+    assert!(shared("v[1] = vec4(1.0); mine[0].x = v[0].y; for (var i = 0u; i < 4u; i++) { mine[1][i] = 1.0; }").is_ok());
+    assert!(shared("v[1].x = 1.0;").is_err());
+    assert!(shared("for (var i = 0u; i < 4u; i++) { if i > 2u { v[0][i] = 1.0; } }").is_err());
 
     let params = module(&shader("", "struct Params { a: u32, b: f32 } @group(0) @binding(0) var<uniform> p: Params;"));
     assert!(same_params(&params, &[("a", "u32"), ("b", "f32")]).is_ok());
