@@ -222,7 +222,8 @@ const ROWS_TILE: usize = 4;
 /// Which kernels compute matrix products: what measuring them on an adapter comes to.
 ///
 /// It can be serialised, to be kept and handed in again as [`Tuning::Known`](crate::Tuning::Known). Every choice is right for every
-/// model, but that 16-bit floats (`tiled, f16` and matrix units) clamp activations beyond 65,504; which one is fast differs by adapter, weight format and width.
+/// model, but that 16-bit floats (`tiled, f16` and matrix units) clamp activations beyond 65,504; which one is fast differs by
+/// adapter, weight format and width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KernelChoice {
