@@ -11,12 +11,12 @@ use crate::dims::Dims;
 use crate::experts::{
     ExpertBudget, ExpertOptions, ExpertPlan, ExpertStats, Experts, Fetching, Pools, SyncCosts, Trace, allocate,
 };
-use crate::gpu::Gpu;
+use crate::gpu::{Compiling, Gpu};
 use crate::kernels::{KernelChoice, KvType};
 use crate::kv_cache::KvCache;
 use crate::model_files::ModelFiles;
-use crate::models::{Loader, Model, ModelInfo};
-use crate::session::Session;
+use crate::models::{Loader, Model, ModelInfo, fill};
+use crate::session::{Session, first_shaders};
 use crate::tokenizer::Tokenizer;
 use crate::tuning::{self, Tuning};
 use crate::weights::{OnProgress, WeightSource};
@@ -153,6 +153,8 @@ pub(crate) struct Loaded {
     pub(crate) kv: KvType,
     pub(crate) choice: KernelChoice,
     load_times: LoadTimes,
+    /// What the first tokens need.
+    compiling: Compiling,
     pub(crate) experts: Experts,
     /// Tokens of a prompt that are computed together at first.
     pub(crate) first_chunk: usize,
@@ -217,36 +219,44 @@ impl Engine {
         // Unless all were asked for, the first token need not wait for experts from far away that it does not choose.
         let at_once = plan.holds_all() && (checkpoint.is_local() || options.experts.budget != ExpertBudget::Auto);
         let total_bytes = info.weight_bytes - if at_once { 0 } else { info.expert_bytes };
-        let mut read = 0;
-        let mut on_read = |read_bytes| {
-            read = read_bytes;
-            progress(LoadProgress { phase: LoadPhase::Dense, read_bytes, total_bytes });
-        };
-        let mut loader = Loader::new(gpu, checkpoint, context, &pools, &mut on_read);
-        let model = architecture.load(&mut loader).await?;
-        gpu.flush().await;
         let costs = if at_once { SyncCosts::default() } else { tuning::sync_costs(gpu).await? };
-        let experts = Experts::new(Arc::clone(checkpoint), layers, pools, plan, options.experts, costs);
-        if at_once {
-            let loaded = |bytes| {
-                read += bytes;
-                progress(LoadProgress { phase: LoadPhase::Experts, read_bytes: read, total_bytes });
-            };
-            experts.load_all(gpu, loaded).await?;
-        }
-        let loaded = Loaded {
+        let mut loader = Loader::new(gpu, checkpoint, context, &pools);
+        let model = gpu.in_memory("the model's weights", || architecture.bind(&mut loader)).await?;
+        let fills = loader.finish();
+        let mut loaded = Loaded {
             gpu: Arc::clone(gpu),
             model,
             dims,
             context,
             kv,
             choice,
-            load_times: LoadTimes { tuning, weights: begin.elapsed() - tuning },
-            experts,
+            load_times: LoadTimes::default(),
+            compiling: Compiling::default(),
+            experts: Experts::new(Arc::clone(checkpoint), layers, pools, plan, options.experts, costs),
             first_chunk: options.first_chunk(),
             chunks_grow: options.prefill_chunk.is_none(),
             files: Arc::clone(files),
         };
+        // Where there is no room for a session, whoever makes one is told.
+        if let Ok(shaders) = first_shaders(&loaded, at_once).await {
+            loaded.compiling = gpu.compile_ahead(&shaders);
+        }
+        let mut read = 0;
+        let mut on_read = |read_bytes| {
+            read = read_bytes;
+            progress(LoadProgress { phase: LoadPhase::Dense, read_bytes, total_bytes });
+        };
+        fill(gpu, checkpoint, &fills, &mut on_read).await?;
+        gpu.flush().await;
+        if at_once {
+            let experts_read = |bytes| {
+                read += bytes;
+                progress(LoadProgress { phase: LoadPhase::Experts, read_bytes: read, total_bytes });
+            };
+            loaded.experts.load_all(gpu, experts_read).await?;
+        }
+        loaded.compiling.stop();
+        loaded.load_times = LoadTimes { tuning, weights: begin.elapsed() - tuning };
         Ok(Self { loaded: Arc::new(loaded) })
     }
 

@@ -103,6 +103,11 @@ impl Rope {
     }
 }
 
+/// Floats of a [`table`] for so many frequencies.
+pub(crate) fn table_len(frequencies: usize, context: usize) -> usize {
+    2 * frequencies * (context.div_ceil(FINE_POSITIONS) + FINE_POSITIONS)
+}
+
 /// (cosine, sine) of position x frequency for every pair: rows for the multiples of [`FINE_POSITIONS`] up to `context`, then
 /// rows for 0 to [`FINE_POSITIONS`] - 1. The kernel puts a position together from one of each, which is as exact as f32
 /// at any position; the sine of a large argument on a GPU is not.

@@ -36,7 +36,7 @@ pub struct StartUp {
     first_token_ms: f64,
     /// All of it, with what is between the parts.
     total_ms: f64,
-    /// Pipelines that were compiled in these times, and how long that took of them.
+    /// Pipelines that were compiled in these times, and how long they were waited for.
     pipelines: usize,
     pipelines_ms: f64,
 }
@@ -73,7 +73,7 @@ impl fmt::Display for StartUp {
         write!(
             f,
             "first token {:.0} ms after the start: files {:.0} beside adapter {:.0}, choosing kernels {:.0}, weights {:.0}, \
-             session and prompt {:.0}; of these {:.0} for {} pipelines",
+             session and prompt {:.0}; of these {:.0} waiting for pipelines, {} of which were compiled",
             self.total_ms,
             self.files_ms,
             self.adapter_ms,

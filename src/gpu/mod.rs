@@ -18,6 +18,7 @@ pub use adapter::{AdapterDescription, AdapterSelector, adapters};
 pub(crate) use buffer::{Buffer, Slice};
 pub use caps::Caps;
 pub use device::{Gpu, GpuOptions};
+pub(crate) use pipelines::Compiling;
 pub use pipelines::PipelineWork;
 pub(crate) use profile::TimedCall;
 pub(crate) use program::{Program, Stretch, Submission};

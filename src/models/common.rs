@@ -4,6 +4,7 @@ use super::names::{Module, Names};
 use super::{Ends, Loader};
 use crate::config::ConfigReader;
 use crate::dims::Dims;
+use crate::gpu::Slice;
 use crate::layers::{Linear, Mlp};
 use crate::rope::Rope;
 use crate::weights::Checkpoint;
@@ -45,14 +46,14 @@ pub(super) const ATTENTION_NORM: Module = ("input_layernorm", "attn_norm");
 pub(super) const FFN_NORM: Module = ("post_attention_layernorm", "ffn_norm");
 
 /// Embedding, final norm and head; without a head the embedding serves.
-pub(super) async fn ends(loader: &mut Loader<'_>, names: Names, dims: &Dims, eps: f32) -> Result<Ends> {
+pub(super) fn ends(loader: &mut Loader<'_>, names: Names, dims: &Dims, eps: f32) -> Result<Ends> {
     let (embedding, head) = (names.global(EMBEDDING), names.global(HEAD));
     let source = [loader.matrix(&embedding, dims.vocab, dims.hidden)?];
-    let embedding = loader.linear("token_embd", &source, &[]).await?;
-    let norm = loader.norm(&names.global(("model.norm.weight", "output_norm.weight")), dims.hidden, eps).await?;
+    let embedding = loader.linear("token_embd", &source, &[])?;
+    let norm = loader.norm(&names.global(("model.norm.weight", "output_norm.weight")), dims.hidden, eps)?;
     let head = if loader.has(&head)? {
         let source = [loader.matrix(&head, dims.vocab, dims.hidden)?];
-        loader.linear("output", &source, &[]).await?
+        loader.linear("output", &source, &[])?
     } else {
         embedding.clone()
     };
@@ -61,7 +62,7 @@ pub(super) async fn ends(loader: &mut Loader<'_>, names: Names, dims: &Dims, eps
 
 /// The stacked q, k and v projections of layer `l`, and the output projection. Biases on q, k and v may come without one
 /// on the output.
-pub(super) async fn attention_projections(
+pub(super) fn attention_projections(
     loader: &mut Loader<'_>,
     names: Names,
     l: usize,
@@ -76,14 +77,14 @@ pub(super) async fn attention_projections(
         loader.matrix(&names.weight(l, v), kv, dims.hidden)?,
     ];
     let out = [loader.matrix(&names.weight(l, o), dims.hidden, all)?];
-    let qkv = loader.linear("attn_qkv", &qkv, &names.biases(l, bias, &[q, k, v])).await?;
+    let qkv = loader.linear("attn_qkv", &qkv, &names.biases(l, bias, &[q, k, v]))?;
     let out_bias = names.biases(l, bias, &[o]);
     let out_bias = if out_bias.iter().all(|name| loader.has(name).unwrap_or(true)) { out_bias } else { Vec::new() };
-    Ok((qkv, loader.linear("attn_output", &out, &out_bias).await?))
+    Ok((qkv, loader.linear("attn_output", &out, &out_bias)?))
 }
 
 /// A gated feed-forward layer of layer `l`.
-pub(super) async fn mlp(
+pub(super) fn mlp(
     loader: &mut Loader<'_>,
     names: Names,
     l: usize,
@@ -94,21 +95,16 @@ pub(super) async fn mlp(
     let gate_up = [loader.matrix(&names.weight(l, gate), inner, hidden)?, loader.matrix(&names.weight(l, up), inner, hidden)?];
     let down_matrix = [loader.matrix(&names.weight(l, down), hidden, inner)?];
     Ok(Mlp {
-        gate_up: loader.linear("ffn_gate_up", &gate_up, &names.biases(l, bias, &[gate, up])).await?,
-        down: loader.linear("ffn_down", &down_matrix, &names.biases(l, bias, &[down])).await?,
+        gate_up: loader.linear("ffn_gate_up", &gate_up, &names.biases(l, bias, &[gate, up]))?,
+        down: loader.linear("ffn_down", &down_matrix, &names.biases(l, bias, &[down]))?,
     })
 }
 
-/// Frequencies of the rotation. A GGUF file may divide them further by `rope_freqs.weight` (Llama 3 scaling).
-pub(super) async fn rope_frequencies(loader: &mut Loader<'_>, names: Names, rope: &Rope, head_dim: usize) -> Result<Vec<f64>> {
-    let mut frequencies = rope.frequencies(head_dim);
-    if names == Names::Gguf && loader.has("rope_freqs.weight")? {
-        let factors = loader.floats("rope_freqs.weight", head_dim / 2).await?;
-        for (f, factor) in frequencies.iter_mut().zip(factors) {
-            *f /= f64::from(factor);
-        }
-    }
-    Ok(frequencies)
+/// The table of rotations. A GGUF file may divide their frequencies further by `rope_freqs.weight` (Llama 3 scaling).
+pub(super) fn rope_table(loader: &mut Loader<'_>, names: Names, rope: &Rope, head_dim: usize) -> Result<Slice> {
+    const DIVISORS: &str = "rope_freqs.weight";
+    let divisors = (names == Names::Gguf && loader.has(DIVISORS)?).then_some(DIVISORS);
+    loader.rope_table(rope.frequencies(head_dim), divisors)
 }
 
 /// The largest sizes that are believed: a file's word must neither overflow a product nor allocate.

@@ -4,7 +4,7 @@
 
 use super::common::{
     ATTENTION_NORM, FFN_NORM, HARMLESS, HARMLESS_GGUF, attention_projections, ends, expect, expect_whole_heads, gguf_vocab, mlp,
-    most, rope_frequencies, size, size_or,
+    most, rope_table, size, size_or,
 };
 use super::names::{Module, Names};
 use super::{Architecture, Ends, Loader, Model, check_dims};
@@ -14,7 +14,7 @@ use crate::dims::Dims;
 use crate::kernels::{Activations, Norm, Rotate};
 use crate::layers::{Attention, Mlp, Pass};
 use crate::rope::Rope;
-use crate::weights::{BoxFuture, Checkpoint};
+use crate::weights::Checkpoint;
 
 pub(super) const MLP: [Module; 3] = [("mlp.gate_proj", "ffn_gate"), ("mlp.up_proj", "ffn_up"), ("mlp.down_proj", "ffn_down")];
 
@@ -92,16 +92,15 @@ impl Llama {
         Ok(model)
     }
 
-    async fn bind(&self, loader: &mut Loader<'_>) -> Result<LoadedLlama> {
+    fn bound(&self, loader: &mut Loader<'_>) -> Result<LoadedLlama> {
         let (names, dims) = (self.names, &self.dims);
-        let frequencies = rope_frequencies(loader, names, &self.rope, dims.head_dim).await?;
-        let rope_table = loader.rope_table(&frequencies)?;
-        let ends = ends(loader, names, dims, self.eps).await?;
+        let rope_table = rope_table(loader, names, &self.rope, dims.head_dim)?;
+        let ends = ends(loader, names, dims, self.eps)?;
         let mut layers = Vec::with_capacity(dims.layers);
         for l in 0..dims.layers {
-            let (qkv, out) = attention_projections(loader, names, l, dims, self.attention_bias).await?;
+            let (qkv, out) = attention_projections(loader, names, l, dims, self.attention_bias)?;
             let attention = Attention {
-                norm: loader.norm(&names.weight(l, ATTENTION_NORM), dims.hidden, self.eps).await?,
+                norm: loader.norm(&names.weight(l, ATTENTION_NORM), dims.hidden, self.eps)?,
                 qkv,
                 out,
                 heads: dims.heads,
@@ -113,8 +112,8 @@ impl Llama {
                 temperature: None,
                 chunk: 0,
             };
-            let norm = loader.norm(&names.weight(l, FFN_NORM), dims.hidden, self.eps).await?;
-            let mlp = mlp(loader, names, l, MLP, (dims.hidden, dims.inner), self.mlp_bias).await?;
+            let norm = loader.norm(&names.weight(l, FFN_NORM), dims.hidden, self.eps)?;
+            let mlp = mlp(loader, names, l, MLP, (dims.hidden, dims.inner), self.mlp_bias)?;
             layers.push(Layer { attention, norm, mlp });
         }
         Ok(LoadedLlama { ends, layers })
@@ -130,8 +129,8 @@ impl Architecture for Llama {
         self.trained_context
     }
 
-    fn load<'a>(&'a self, loader: &'a mut Loader<'_>) -> BoxFuture<'a, Result<Box<dyn Model>>> {
-        Box::pin(async move { Ok(Box::new(self.bind(loader).await?) as Box<dyn Model>) })
+    fn bind(&self, loader: &mut Loader<'_>) -> Result<Box<dyn Model>> {
+        Ok(Box::new(self.bound(loader)?))
     }
 }
 

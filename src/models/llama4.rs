@@ -4,7 +4,7 @@
 
 use super::common::{
     ATTENTION_NORM, FFN_NORM, HARMLESS, HARMLESS_GGUF, attention_projections, ends, expect, expect_whole_heads, gguf_vocab, mlp,
-    most, rope_frequencies, size, size_or,
+    most, rope_table, size, size_or,
 };
 use super::names::{Module, Names};
 use super::{Architecture, Ends, Loader, Model, check_dims};
@@ -16,7 +16,7 @@ use crate::kernels::{Activations, Norm, Rotate, RouterScore};
 use crate::layers::{Attention, Mlp, Moe, Pass, Reader};
 use crate::repack::Piece;
 use crate::rope::Rope;
-use crate::weights::{BoxFuture, Checkpoint};
+use crate::weights::Checkpoint;
 
 pub(super) const DENSE: [Module; 3] =
     [("feed_forward.gate_proj", "ffn_gate"), ("feed_forward.up_proj", "ffn_up"), ("feed_forward.down_proj", "ffn_down")];
@@ -182,17 +182,16 @@ impl Llama4 {
         Ok(model)
     }
 
-    async fn bind(&self, loader: &mut Loader<'_>) -> Result<LoadedLlama4> {
+    fn bound(&self, loader: &mut Loader<'_>) -> Result<LoadedLlama4> {
         let (names, dims) = (self.names, &self.dims);
-        let frequencies = rope_frequencies(loader, names, &self.rope, dims.head_dim).await?;
-        let rope_table = loader.rope_table(&frequencies)?;
-        let ends = ends(loader, names, dims, self.eps).await?;
+        let rope_table = rope_table(loader, names, &self.rope, dims.head_dim)?;
+        let ends = ends(loader, names, dims, self.eps)?;
         let mut layers = Vec::with_capacity(dims.layers);
         let mut moe_layers = 0;
         for (l, kind) in self.layers.iter().enumerate() {
-            let (qkv, out) = attention_projections(loader, names, l, dims, self.attention_bias).await?;
+            let (qkv, out) = attention_projections(loader, names, l, dims, self.attention_bias)?;
             let attention = Attention {
-                norm: loader.norm(&names.weight(l, ATTENTION_NORM), dims.hidden, self.eps).await?,
+                norm: loader.norm(&names.weight(l, ATTENTION_NORM), dims.hidden, self.eps)?,
                 qkv,
                 out,
                 heads: dims.heads,
@@ -204,12 +203,12 @@ impl Llama4 {
                 temperature: self.temperature.filter(|_| !kind.rotates),
                 chunk: if kind.chunked { self.chunk } else { 0 },
             };
-            let norm = loader.norm(&names.weight(l, FFN_NORM), dims.hidden, self.eps).await?;
+            let norm = loader.norm(&names.weight(l, FFN_NORM), dims.hidden, self.eps)?;
             let ffn = if kind.moe {
                 moe_layers += 1;
-                Ffn::Moe(Box::new(self.bind_moe(loader, l, moe_layers - 1, norm).await?))
+                Ffn::Moe(Box::new(self.bind_moe(loader, l, moe_layers - 1, norm)?))
             } else {
-                Ffn::Dense(norm, mlp(loader, names, l, DENSE, (dims.hidden, self.dense_inner), false).await?)
+                Ffn::Dense(norm, mlp(loader, names, l, DENSE, (dims.hidden, self.dense_inner), false)?)
             };
             layers.push(Layer { attention, ffn });
         }
@@ -217,14 +216,14 @@ impl Llama4 {
     }
 
     /// The MoE layer `l` of the model, its `index`-th.
-    async fn bind_moe(&self, loader: &mut Loader<'_>, l: usize, index: usize, norm: Norm) -> Result<Moe> {
+    fn bind_moe(&self, loader: &mut Loader<'_>, l: usize, index: usize, norm: Norm) -> Result<Moe> {
         let (names, Dims { hidden, experts, chosen, .. }) = (self.names, self.dims);
         let router = [loader.matrix(&names.weight(l, ROUTER), experts, hidden)?];
-        let (shared, shared_slot) = loader.shared_expert(index, &self.shared_expert(loader.checkpoint, l)?).await?;
+        let (shared, shared_slot) = loader.shared_expert(index, self.shared_expert(loader.checkpoint, l)?)?;
         let (gate_up, down) = loader.experts(index);
         Ok(Moe {
             norm,
-            router: loader.linear("router", &router, &[]).await?,
+            router: loader.linear("router", &router, &[])?,
             experts,
             chosen,
             score: RouterScore::Sigmoid,
@@ -304,8 +303,8 @@ impl Architecture for Llama4 {
         self.moe_layers().into_iter().map(layer).collect()
     }
 
-    fn load<'a>(&'a self, loader: &'a mut Loader<'_>) -> BoxFuture<'a, Result<Box<dyn Model>>> {
-        Box::pin(async move { Ok(Box::new(self.bind(loader).await?) as Box<dyn Model>) })
+    fn bind(&self, loader: &mut Loader<'_>) -> Result<Box<dyn Model>> {
+        Ok(Box::new(self.bound(loader)?))
     }
 }
 

@@ -1,19 +1,17 @@
-//! Weights from the checkpoint into GPU buffers, through small staging memory, repacked on the way.
+//! Room on the GPU for a model's weights, and the list of what has to be read into it.
 
+use super::fill::Fill;
 use crate::experts::Pools;
 use crate::gpu::{Gpu, Slice};
-use crate::kernels::{Array, Matrix, Norm};
+use crate::kernels::{Matrix, Norm};
 use crate::layers::{Linear, Mlp};
 use crate::packing::{BLOCK_COLS, Layout};
-use crate::repack::{Piece, Rows, runs, shaped, tensor_error};
-use crate::weights::{Checkpoint, DType, OnProgress};
+use crate::repack::{Piece, runs, shaped};
+use crate::weights::{Checkpoint, TensorInfo};
 use crate::{Result, rope};
 
-/// Bytes of packed weights that are staged at a time.
-const BATCH_BYTES: u64 = 4 << 20;
-/// Bytes after which uploads are waited for, so that the driver's staging memory stays small.
-const FLUSH_BYTES: u64 = 32 << 20;
-
+/// Binds a model to GPU memory before anything is read into it: then it can be recorded, and what it needs be compiled, while its
+/// weights are still on their way.
 pub(crate) struct Loader<'a> {
     gpu: &'a Gpu,
     pub(crate) checkpoint: &'a Checkpoint,
@@ -21,21 +19,17 @@ pub(crate) struct Loader<'a> {
     context: usize,
     /// Room for the experts.
     pools: &'a Pools,
-    /// Told how many bytes of the checkpoint have been read.
-    progress: &'a mut OnProgress<'a, u64>,
-    read: u64,
-    unflushed: u64,
+    fills: Vec<Fill>,
 }
 
 impl<'a> Loader<'a> {
-    pub(crate) fn new(
-        gpu: &'a Gpu,
-        checkpoint: &'a Checkpoint,
-        context: usize,
-        pools: &'a Pools,
-        progress: &'a mut OnProgress<'a, u64>,
-    ) -> Self {
-        Self { gpu, checkpoint, context, pools, progress, read: 0, unflushed: 0 }
+    pub(crate) fn new(gpu: &'a Gpu, checkpoint: &'a Checkpoint, context: usize, pools: &'a Pools) -> Self {
+        Self { gpu, checkpoint, context, pools, fills: Vec::new() }
+    }
+
+    /// What has to be read, in the order in which it was asked for.
+    pub(crate) fn finish(self) -> Vec<Fill> {
+        self.fills
     }
 
     /// The tensor `name` as one [rows, cols] matrix.
@@ -48,84 +42,33 @@ impl<'a> Loader<'a> {
         Ok(self.checkpoint.find(name)?.is_some())
     }
 
-    /// A vector of `len` floats as f32.
-    pub(crate) async fn vector(&mut self, label: &'static str, name: &str, len: usize) -> Result<Slice> {
-        let values = self.floats(name, len).await?;
-        Ok(self.gpu.upload(label, bytemuck::cast_slice(&values))?.whole())
+    pub(crate) fn norm(&mut self, name: &str, cols: usize, eps: f32) -> Result<Norm> {
+        // What pads it to whole blocks stays zero.
+        let weight = self.floats("norm", name, cols, cols.next_multiple_of(BLOCK_COLS))?;
+        Ok(Norm { weight, cols, eps })
     }
 
-    /// The same on the CPU.
-    pub(crate) async fn floats(&mut self, name: &str, len: usize) -> Result<Vec<f32>> {
-        let tensor = shaped(self.checkpoint, name, &[len])?;
-        let bytes = self.checkpoint.read(tensor, 0..tensor.bytes()).await?;
-        self.advance(tensor.bytes());
-        let halves = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
-        Ok(match tensor.dtype {
-            DType::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-            DType::F16 => halves().map(|h| half::f16::from_bits(h).to_f32()).collect(),
-            DType::BF16 => halves().map(|h| half::bf16::from_bits(h).to_f32()).collect(),
-            other => return Err(tensor_error(name, format!("is {}, expected floats", other.name()))),
-        })
-    }
-
-    pub(crate) async fn norm(&mut self, name: &str, cols: usize, eps: f32) -> Result<Norm> {
-        let mut weight = self.floats(name, cols).await?;
-        weight.resize(cols.next_multiple_of(BLOCK_COLS), 0.0);
-        Ok(Norm { weight: self.gpu.upload("norm", bytemuck::cast_slice(&weight))?.whole(), cols, eps })
-    }
-
-    /// The rotation table for these frequencies and the engine's context.
-    pub(crate) fn rope_table(&self, frequencies: &[f64]) -> Result<Slice> {
-        let table = rope::table(frequencies, self.context);
-        Ok(self.gpu.upload("rope_table", bytemuck::cast_slice(&table))?.whole())
+    /// The rotation table for these frequencies and the engine's context. The numbers of the tensor `divisors`, if there is such a
+    /// name, divide the frequencies.
+    pub(crate) fn rope_table(&mut self, frequencies: Vec<f64>, divisors: Option<&str>) -> Result<Slice> {
+        let context = self.context;
+        let divisors = divisors.map(|name| self.vector(name, frequencies.len())).transpose()?;
+        let to = self.gpu.buffer("rope_table", 4 * rope::table_len(frequencies.len(), context) as u64)?.whole();
+        self.fills.push(Fill::Rotations { frequencies, divisors, context, to: to.clone() });
+        Ok(to)
     }
 
     /// Matrices with a common input stacked by rows; `biases` names their biases, or nothing.
-    pub(crate) async fn linear(&mut self, label: &'static str, pieces: &[Piece], biases: &[String]) -> Result<Linear> {
-        let mut matrices = Vec::new();
-        for (layout, run) in runs(pieces) {
-            matrices.push(self.upload(label, layout, run).await?);
-        }
+    pub(crate) fn linear(&mut self, label: &'static str, pieces: &[Piece], biases: &[String]) -> Result<Linear> {
+        let matrices =
+            runs(pieces).into_iter().map(|(layout, run)| self.stack_of_one(label, layout, run)).collect::<Result<_>>()?;
         let mut linear = Linear::new(matrices);
         let mut row = 0;
         for (name, piece) in biases.iter().zip(pieces) {
-            linear.biases.push((self.vector("bias", name, piece.rows()).await?, row, piece.rows()));
+            linear.biases.push((self.floats("bias", name, piece.rows(), piece.rows())?, row, piece.rows()));
             row += piece.rows();
         }
         Ok(linear)
-    }
-
-    /// Packs a matrix, given as pieces from top to bottom, into a buffer of its own.
-    async fn upload(&mut self, label: &'static str, layout: Layout, pieces: &[Piece]) -> Result<Matrix> {
-        let matrix = Matrix::allocate(self.gpu, label, layout, 1)?;
-        self.fill(&matrix, 0, pieces).await?;
-        Ok(matrix)
-    }
-
-    /// Packs a matrix into a stack, behind `before` others.
-    async fn fill(&mut self, stack: &Matrix, before: usize, pieces: &[Piece]) -> Result<()> {
-        let layout = stack.layout;
-        let rows = Rows::open(self.checkpoint, layout, pieces).await?;
-        let group_bytes = layout.bytes() / layout.groups().max(1) as u64;
-        let batch = usize::try_from(BATCH_BYTES / group_bytes).unwrap_or(1).max(1);
-        for first in (0..layout.groups()).step_by(batch) {
-            let groups = first..(first + batch).min(layout.groups());
-            let share = groups.len() as u64 * pieces.iter().map(Piece::bytes).sum::<u64>() / layout.groups() as u64;
-            let packed = rows.groups(groups).await?;
-            for (array, words, per_group) in
-                [(Array::Quants, &packed.quants, layout.group_quants()), (Array::Side, &packed.side, layout.group_side())]
-            {
-                let at = 4 * ((before * layout.groups() + first) * per_group) as u64;
-                stack.write(self.gpu, array, at, bytemuck::cast_slice(words));
-            }
-            self.advance(share);
-            self.unflushed += 4 * (packed.quants.len() + packed.side.len()) as u64;
-            if self.unflushed > FLUSH_BYTES {
-                self.gpu.flush().await;
-                self.unflushed = 0;
-            }
-        }
-        self.gpu.check()
     }
 
     /// The arenas that hold the experts of the model's MoE layer `index`, counted among the MoE layers: gate over up, and
@@ -137,28 +80,40 @@ impl<'a> Loader<'a> {
 
     /// The shared expert of the MoE layer `index`, of which these are the pieces of gate over up and of down; with its slot where it has
     /// one in the arenas.
-    pub(crate) async fn shared_expert(&mut self, index: usize, [gate_up, down]: &[Vec<Piece>; 2]) -> Result<(Mlp, Option<u32>)> {
+    pub(crate) fn shared_expert(&mut self, index: usize, [gate_up, down]: [Vec<Piece>; 2]) -> Result<(Mlp, Option<u32>)> {
         let Some(slot) = self.pools.shared(index) else {
-            let (gate_up, down) = (self.linear("ffn_gate_up", gate_up, &[]).await?, self.linear("ffn_down", down, &[]).await?);
+            let (gate_up, down) = (self.linear("ffn_gate_up", &gate_up, &[])?, self.linear("ffn_down", &down, &[])?);
             return Ok((Mlp { gate_up, down }, None));
         };
         let (above, below) = self.pools.matrices(index);
-        let (gate_up, down) = (self.place(&above, slot, gate_up).await?, self.place(&below, slot, down).await?);
+        let (gate_up, down) = (self.place(&above, slot, &gate_up), self.place(&below, slot, &down));
         Ok((Mlp { gate_up, down }, Some(slot)))
     }
 
-    /// Packs a matrix into a slot of an arena, which has one stack of its format.
-    async fn place(&mut self, arena: &[Matrix], slot: u32, pieces: &[Piece]) -> Result<Linear> {
-        let mut placed = Vec::with_capacity(arena.len());
-        for stack in arena {
-            self.fill(stack, slot as usize, pieces).await?;
-            placed.push(stack.one(slot as usize));
-        }
-        Ok(Linear::new(placed))
+    /// A matrix of its own.
+    fn stack_of_one(&mut self, label: &'static str, layout: Layout, pieces: &[Piece]) -> Result<Matrix> {
+        let to = Matrix::allocate(self.gpu, label, layout, 1)?;
+        self.fills.push(Fill::Matrix { from: pieces.to_vec(), to: to.clone(), before: 0 });
+        Ok(to)
     }
 
-    fn advance(&mut self, bytes: u64) {
-        self.read += bytes;
-        (self.progress)(self.read);
+    /// A matrix in a slot of an arena, which has one stack of its format.
+    fn place(&mut self, arena: &[Matrix], slot: u32, pieces: &[Piece]) -> Linear {
+        let slot = slot as usize;
+        let fill = |stack: &Matrix| Fill::Matrix { from: pieces.to_vec(), to: stack.clone(), before: slot };
+        self.fills.extend(arena.iter().map(fill));
+        Linear::new(arena.iter().map(|stack| stack.one(slot)).collect())
+    }
+
+    /// A vector of `len` floats as f32, in room for `room` of them.
+    fn floats(&mut self, label: &'static str, name: &str, len: usize, room: usize) -> Result<Slice> {
+        let from = self.vector(name, len)?;
+        let to = self.gpu.buffer(label, 4 * room as u64)?.whole();
+        self.fills.push(Fill::Floats { from, to: to.clone() });
+        Ok(to)
+    }
+
+    fn vector(&self, name: &str, len: usize) -> Result<TensorInfo> {
+        shaped(self.checkpoint, name, &[len]).cloned()
     }
 }

@@ -3,6 +3,7 @@
 //! Adding one is a file with an [`Architecture`], an arm in [`architecture`], and a golden in `tests/golden`.
 
 mod common;
+mod fill;
 mod info;
 mod llama;
 mod llama4;
@@ -10,6 +11,7 @@ mod loader;
 mod names;
 mod roles;
 
+pub(crate) use fill::fill;
 pub(crate) use info::plan_experts;
 pub use info::{ModelInfo, expert_plan};
 pub(crate) use loader::Loader;
@@ -21,7 +23,7 @@ use crate::dims::Dims;
 use crate::experts::ExpertLayer;
 use crate::kernels::{Activations, Norm, embed};
 use crate::layers::{Linear, Pass, Reader};
-use crate::weights::{BoxFuture, Checkpoint, Format, MaybeSend, MaybeSync};
+use crate::weights::{Checkpoint, Format, MaybeSend, MaybeSync};
 
 /// A model's configuration, read and checked; no weight has been touched.
 pub(crate) trait Architecture: MaybeSend + MaybeSync {
@@ -44,11 +46,14 @@ pub(crate) trait Architecture: MaybeSend + MaybeSync {
         Ok(Vec::new())
     }
 
-    /// Brings the weights to the GPU, all but the experts.
-    fn load<'a>(&'a self, loader: &'a mut Loader<'_>) -> BoxFuture<'a, Result<Box<dyn Model>>>;
+    /// Makes room for the weights on the GPU, all but the experts', and tells the loader what to read into it.
+    ///
+    /// # Errors
+    /// Tensors are missing or have other shapes or formats than the configuration says, or the GPU has no room.
+    fn bind(&self, loader: &mut Loader<'_>) -> Result<Box<dyn Model>>;
 }
 
-/// A model whose weights are on the GPU.
+/// A model bound to its weights' memory on the GPU.
 pub(crate) trait Model: MaybeSend + MaybeSync {
     /// Embeds the step's tokens and runs all layers: what remains is in the residual stream, and of one token for the head.
     fn record_layers(&self, pass: &mut Pass<'_>) -> Option<Activations>;

@@ -1,6 +1,6 @@
 //! Tokens that follow each other, each submitted before the one before it was read.
 
-use super::programs::Mode;
+use super::recording::Mode;
 use super::run::Submitted;
 use super::{Session, Tail, tail_for};
 use crate::engine::Engine;

@@ -6,6 +6,7 @@ mod continuation;
 mod pace;
 mod profile;
 mod programs;
+mod recording;
 mod run;
 mod turns;
 
@@ -23,7 +24,9 @@ use crate::{Error, Result};
 pub use continuation::Continuation;
 use pace::Pace;
 pub use profile::KernelTime;
-use programs::{ProgramCache, Tail};
+use programs::ProgramCache;
+use recording::Tail;
+pub(crate) use recording::first_shaders;
 
 /// Tokens whose logits are computed and read back together by [`Session::logits`].
 const LOGIT_ROWS: usize = 16;

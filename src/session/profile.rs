@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Session;
-use super::programs::{Mode, Tail};
+use super::recording::{Mode, Tail};
 use crate::gpu::TimedCall;
 use crate::{Error, Result};
 

@@ -3,51 +3,10 @@
 use std::collections::HashMap;
 
 use super::Session;
+use super::recording::{Buffers, Mode, Shape, Tail};
 use crate::Result;
 use crate::gpu::{Program, Recorder, Slice};
-use crate::kernels::{SampleSlices, argmax, most_keys, sample};
-use crate::layers::{Pass, RoutingLayout};
-
-/// What follows the layers in a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Tail {
-    /// Nothing is wanted but the cache's new entries and the routing.
-    Wait,
-    /// The likeliest next token: its id and the bits of its logit.
-    Greedy,
-    /// The next token by all options of a sampler, and the bits of the highest logit.
-    Sampled,
-    /// The last token's logits.
-    Logits,
-}
-
-impl Tail {
-    /// Whether the GPU chooses the next token.
-    pub(super) fn chooses(self) -> bool {
-        matches!(self, Self::Greedy | Self::Sampled)
-    }
-}
-
-/// How a program copes with experts that are not on the GPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Mode {
-    /// There are none.
-    Resident,
-    /// It runs on as if there were none, and stops itself where there is one.
-    Ahead,
-    /// It is submitted in parts, and experts take turns.
-    Turns,
-}
-
-/// What a pass is recorded for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Shape {
-    tokens: usize,
-    tail: Tail,
-    mode: Mode,
-    /// Of one token, see [`most_keys`].
-    most_keys: usize,
-}
+use crate::layers::RoutingLayout;
 
 /// A recorded pass.
 pub(super) struct Programs {
@@ -76,8 +35,7 @@ impl Session {
 
     /// What a pass of `tokens` tokens from `position` on is recorded for.
     pub(super) fn shape(&self, position: usize, tokens: usize, tail: Tail, mode: Mode) -> Shape {
-        let context = self.kv.context;
-        Shape { tokens, tail, mode, most_keys: if tokens == 1 { most_keys(position, context) } else { context } }
+        Shape::new((position, self.kv.context), tokens, tail, mode)
     }
 
     /// Keeps programs for one token and for full chunks; other lengths rarely come again.
@@ -88,37 +46,13 @@ impl Session {
     }
 
     fn record(&self, shape: Shape) -> Result<Programs> {
-        let Shape { tokens, tail, mode, .. } = shape;
+        let Shape { tokens, tail, .. } = shape;
         let (engine, s) = (&self.engine, &self.scratch);
-        let recorder = match (&s.moe, mode) {
-            (Some(moe), Mode::Ahead) => Recorder::guarded(moe.guard.clone()),
-            _ => Recorder::default(),
-        };
-        let mut pass = self.pass(recorder, shape);
-        let h = engine.model.record_layers(&mut pass);
-        if tail != Tail::Wait {
-            engine.model.ends().record_head(&mut pass, h, tokens - 1, 1);
-        }
-        let logits = s.logits.words(0, engine.dims.vocab);
-        match tail {
-            Tail::Wait | Tail::Logits => {}
-            Tail::Greedy => argmax(&mut pass.r, &logits, &s.sampled, engine.dims.vocab),
-            Tail::Sampled => {
-                let (step, draw, candidates, result) = (&s.step, &s.draw, &s.candidates, &s.sampled);
-                let slices = SampleSlices { logits: &logits, step, draw, candidates, result };
-                sample(&mut pass.r, &slices, engine.dims.vocab, tokens);
-            }
-        }
-        let feeds = tail.chooses() && mode == Mode::Resident;
-        if feeds {
-            // Where the next pass looks for its token.
-            pass.r.copy(s.sampled.words(0, 1), s.step.words(1, 1));
-        }
-        let work = engine.gpu.prepare(&pass.r.finish())?;
+        let work = engine.gpu.prepare(&self.buffers().record(shape))?;
 
         let routing = RoutingLayout::new(&engine.dims, tokens);
         // Something has to be read back, or nobody learns when the work is done.
-        let result = if tail == Tail::Logits { logits } else { s.sampled.words(0, 2) };
+        let result = if tail == Tail::Logits { s.logits.words(0, engine.dims.vocab) } else { s.sampled.words(0, 2) };
         let words = result.size() as usize / 4;
         let report = |staging| {
             let mut r = Recorder::default();
@@ -128,14 +62,14 @@ impl Session {
             r.copy(result.clone(), self.staged(staging, routing.words(), words));
             engine.gpu.prepare(&r.finish())
         };
-        let aside = (feeds && tokens == 1).then(|| report(1)).transpose()?;
+        let aside = (shape.feeds() && tokens == 1).then(|| report(1)).transpose()?;
         Ok(Programs { work, report: report(0)?, aside, routing, result: words })
     }
 
     /// Logits of `rows` tokens of the last pass, which had `tokens`, from `first` on: [rows, vocab].
     pub(super) async fn head(&mut self, tokens: usize, first: usize, rows: usize) -> Result<Vec<f32>> {
         let words = rows * self.engine.dims.vocab;
-        let mut pass = self.pass(Recorder::default(), self.shape(0, tokens, Tail::Logits, Mode::Resident));
+        let mut pass = self.buffers().pass(Recorder::default(), self.shape(0, tokens, Tail::Logits, Mode::Resident));
         self.engine.model.ends().record_head(&mut pass, None, first, rows);
         pass.r.copy(self.scratch.logits.words(0, words), self.staged(0, 0, words));
         let program = self.engine.gpu.prepare(&pass.r.finish())?;
@@ -143,10 +77,8 @@ impl Session {
         Ok(self.read(0, words, None).await?.into_iter().map(f32::from_bits).collect())
     }
 
-    fn pass(&self, r: Recorder, Shape { tokens, mode, most_keys, .. }: Shape) -> Pass<'_> {
-        let engine = &self.engine;
-        let table = engine.experts.pools().table();
-        Pass { r, s: &self.scratch, kv: &self.kv, choice: engine.choice, table, in_turns: mode == Mode::Turns, tokens, most_keys }
+    fn buffers(&self) -> Buffers<'_> {
+        Buffers { engine: &self.engine, scratch: &self.scratch, kv: &self.kv }
     }
 
     fn staged(&self, staging: usize, first: usize, words: usize) -> Slice {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use web_time::Instant;
 
-use super::programs::{Mode, Programs, Tail};
+use super::programs::Programs;
+use super::recording::{Mode, Tail};
 use super::{Counters, Session};
 use crate::experts::{Course, ExpertId};
 use crate::gpu::{Stretch, Submission};
@@ -81,11 +82,7 @@ impl Session {
     /// Dropped while it waits, or after an error, the timeline is as it was.
     pub(super) async fn run(&mut self, tokens: &[u32], tail: Tail) -> Result<Report> {
         self.begin(tokens).await?;
-        let mode = match tokens {
-            _ if self.engine.experts.complete() => Mode::Resident,
-            [_] => Mode::Ahead,
-            _ => Mode::Turns,
-        };
+        let mode = Mode::of(tokens.len(), self.engine.experts.complete());
         let shape = self.shape(self.tokens.len(), tokens.len(), tail, mode);
         let programs = self.programs(shape)?;
         let report = match mode {
