@@ -126,8 +126,8 @@ impl Gpu {
                 |variant: &Arc<Variant>| if stopped.load(Ordering::Relaxed) { Ok(()) } else { gpu.pipeline(variant).map(drop) };
             drop(for_each(&variants, each));
         };
-        #[cfg(any(unix, windows))]
         // Without a thread they are compiled when they are used.
+        #[cfg(any(unix, windows))]
         return Compiling { thread: std::thread::Builder::new().name("moxel compiler".into()).spawn(compile).ok(), stop };
         #[cfg(not(any(unix, windows)))]
         {
@@ -167,12 +167,16 @@ impl Gpu {
     }
 }
 
-/// Shared among threads where there are any; a browser compiles in a process of its own, which this thread only asks.
+/// Shared among threads.
+#[cfg(any(unix, windows))]
 fn for_each<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
-    #[cfg(any(unix, windows))]
-    return super::workers::shared(items, work).map(drop);
-    #[cfg(not(any(unix, windows)))]
-    return items.iter().try_for_each(work);
+    super::workers::shared(items, work).map(drop)
+}
+
+/// A browser compiles in a process of its own, which this thread only asks.
+#[cfg(not(any(unix, windows)))]
+fn for_each<T>(items: &[T], work: impl Fn(&T) -> Result<()>) -> Result<()> {
+    items.iter().try_for_each(work)
 }
 
 #[cfg(test)]
