@@ -408,8 +408,9 @@ impl Engine {
     }
 }
 
-/// Bytes of GPU memory that a session takes: its KV cache, and an estimate of the buffers that it works in.
+/// Bytes of GPU memory that a session takes: its KV cache, and an estimate of the buffers that it works in once its chunks have grown:
+/// 64 bytes for each token and dimension (Llama 4 Scout takes 52), and the logits of 16 tokens twice.
 fn session_bytes(info: &ModelInfo, context: usize, options: &EngineOptions) -> u64 {
-    let rows = options.first_chunk() * (32 * info.hidden + 4 * info.vocab);
-    info.kv_cache_bytes(options.kv_type(), context) + rows as u64
+    let chunk = if options.prefill_chunk.is_some() { options.first_chunk() } else { MOST_CHUNK };
+    info.kv_cache_bytes(options.kv_type(), context) + (64 * chunk * info.hidden + 128 * info.vocab) as u64
 }
