@@ -134,7 +134,7 @@ pub enum LoadPhase {
 pub struct LoadTimes {
     /// Choosing kernels for matrix products.
     pub tuning: Duration,
-    /// Reading, repacking and uploading the weights, with all that is allocated for them.
+    /// Reading, repacking and uploading the weights, with all that is allocated for them, and recording what will be compiled meanwhile.
     pub weights: Duration,
 }
 
@@ -184,6 +184,8 @@ impl Engine {
     }
 
     /// Loads the weights of opened files to the GPU.
+    ///
+    /// Natively, threads compile pipelines meanwhile. Dropping the future, or the engine soon after, waits for those that they have begun.
     ///
     /// # Errors
     /// As [`Engine::load`].
@@ -238,24 +240,27 @@ impl Engine {
             files: Arc::clone(files),
         };
         // Where there is no room for a session, whoever makes one is told.
-        if let Ok(shaders) = first_shaders(&loaded, at_once).await {
-            loaded.compiling = gpu.compile_ahead(&shaders);
-        }
-        let mut read = 0;
-        let mut on_read = |read_bytes| {
-            read = read_bytes;
-            progress(LoadProgress { phase: LoadPhase::Dense, read_bytes, total_bytes });
-        };
-        fill(gpu, checkpoint, &fills, &mut on_read).await?;
-        gpu.flush().await;
-        if at_once {
-            let experts_read = |bytes| {
-                read += bytes;
-                progress(LoadProgress { phase: LoadPhase::Experts, read_bytes: read, total_bytes });
+        let shaders = first_shaders(&loaded, at_once).await.unwrap_or_default();
+        let compiling = gpu.compile_ahead(&shaders);
+        let read_all = async {
+            let mut read = 0;
+            let mut on_read = |read_bytes| {
+                read = read_bytes;
+                progress(LoadProgress { phase: LoadPhase::Dense, read_bytes, total_bytes });
             };
-            loaded.experts.load_all(gpu, experts_read).await?;
-        }
-        loaded.compiling.stop();
+            fill(gpu, checkpoint, &fills, &mut on_read).await?;
+            gpu.flush().await;
+            if at_once {
+                let experts_read = |bytes| {
+                    read += bytes;
+                    progress(LoadProgress { phase: LoadPhase::Experts, read_bytes: read, total_bytes });
+                };
+                loaded.experts.load_all(gpu, experts_read).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        compiling.meanwhile(gpu, read_all).await?;
+        loaded.compiling = compiling;
         loaded.load_times = LoadTimes { tuning, weights: begin.elapsed() - tuning };
         Ok(Self { loaded: Arc::new(loaded) })
     }

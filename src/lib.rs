@@ -76,7 +76,8 @@
 //!
 //! Whatever waits for a file or the GPU is an `async` function that needs no particular executor. [`Gpu::open`],
 //! [`Engine::load_path`] and iterating over a [`Generation`] wait in place; they exist natively only. Dropping a future is
-//! allowed at any time, and dropping a session or the last clone of an engine frees its GPU memory.
+//! allowed at any time, and dropping a session or the last clone of an engine frees its GPU memory. A model that is dropped while it is
+//! loaded, or just after, waits for the pipelines that the driver is compiling.
 //!
 //! # Errors
 //!

@@ -73,7 +73,7 @@ impl fmt::Display for StartUp {
         write!(
             f,
             "first token {:.0} ms after the start: files {:.0} beside adapter {:.0}, choosing kernels {:.0}, weights {:.0}, \
-             session and prompt {:.0}; of these {:.0} waiting for pipelines, {} of which were compiled",
+             session and prompt {:.0}; of these {:.0} waiting for pipelines ({} were compiled)",
             self.total_ms,
             self.files_ms,
             self.adapter_ms,

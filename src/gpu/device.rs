@@ -164,8 +164,9 @@ impl Gpu {
     }
 
     /// Buffers, bind groups and pipelines that Moxel has made on this device so far. Work that is repeated makes none: a token needs
-    /// what the one before it needed, but for the first one behind each power of two of positions. What wgpu makes for itself, such
-    /// as the memory that writes are staged in, is not known.
+    /// what the one before it needed, but for the first one behind each power of two of positions. Pipelines that loading began to
+    /// compile are counted once they are done, be it while tokens are computed. What wgpu makes for itself, such as the memory that
+    /// writes are staged in, is not known.
     #[must_use]
     pub fn objects_made(&self) -> u64 {
         self.objects.load(Ordering::Relaxed)

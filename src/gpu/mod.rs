@@ -4,6 +4,7 @@
 mod adapter;
 mod buffer;
 mod caps;
+mod compiling;
 mod device;
 mod pipelines;
 mod profile;
@@ -17,8 +18,8 @@ mod workers;
 pub use adapter::{AdapterDescription, AdapterSelector, adapters};
 pub(crate) use buffer::{Buffer, Slice};
 pub use caps::Caps;
+pub(crate) use compiling::Compiling;
 pub use device::{Gpu, GpuOptions};
-pub(crate) use pipelines::Compiling;
 pub use pipelines::PipelineWork;
 pub(crate) use profile::TimedCall;
 pub(crate) use program::{Program, Stretch, Submission};

@@ -1,7 +1,6 @@
 //! The pipelines of a device, each compiled at its first use or ahead of it; and what the driver made of them, for the next run.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ pub(super) struct Pipelines {
 }
 
 /// A shader that somebody has asked for. Who asks while it is being compiled waits for this one only.
-struct Variant {
+pub(super) struct Variant {
     shader: Shader,
     made: OnceLock<Arc<Pipeline>>,
     compiling: Mutex<()>,
@@ -39,33 +38,6 @@ pub struct PipelineWork {
     pub count: usize,
     /// How long, without what was compiled while something else was done, and in a browser without what its GPU process does later.
     pub time: Duration,
-}
-
-/// Pipelines are being compiled. When this is dropped, those that were begun are waited for: drivers do not expect that a process ends
-/// meanwhile.
-#[derive(Default)]
-pub(crate) struct Compiling {
-    #[cfg(any(unix, windows))]
-    thread: Option<std::thread::JoinHandle<()>>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Compiling {
-    /// Begins no further one: somebody has better use for the processor now.
-    pub(crate) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Compiling {
-    fn drop(&mut self) {
-        self.stop();
-        #[cfg(any(unix, windows))]
-        if let Some(thread) = self.thread.take() {
-            // Had it panicked, its pipelines would be compiled where they are used.
-            let _ = thread.join();
-        }
-    }
 }
 
 impl Gpu {
@@ -114,28 +86,6 @@ impl Gpu {
         self.device.features().contains(wgpu::Features::PIPELINE_CACHE)
     }
 
-    /// Begins to compile what will be used, in this order, and returns at once where somebody else can do it: threads, or a browser's GPU
-    /// process. What fails fails again where it is used.
-    pub(crate) fn compile_ahead(self: &Arc<Self>, shaders: &[Shader]) -> Compiling {
-        let mut known = HashSet::new();
-        let variants = self.variants(shaders.iter().filter(|shader| known.insert(*shader)));
-        let stop = Arc::<AtomicBool>::default();
-        let (gpu, stopped) = (Arc::clone(self), Arc::clone(&stop));
-        let compile = move || {
-            let each =
-                |variant: &Arc<Variant>| if stopped.load(Ordering::Relaxed) { Ok(()) } else { gpu.pipeline(variant).map(drop) };
-            drop(for_each(&variants, each));
-        };
-        // Without a thread they are compiled when they are used.
-        #[cfg(any(unix, windows))]
-        return Compiling { thread: std::thread::Builder::new().name("moxel compiler".into()).spawn(compile).ok(), stop };
-        #[cfg(not(any(unix, windows)))]
-        {
-            compile();
-            Compiling { stop }
-        }
-    }
-
     /// The pipelines of these variants. Those that were not used yet are compiled now, at the same time.
     pub(super) fn pipelines<'a>(&self, shaders: impl Iterator<Item = &'a Shader>) -> Result<HashMap<Shader, Arc<Pipeline>>> {
         let begin = Instant::now();
@@ -146,14 +96,16 @@ impl Gpu {
         variants.iter().map(|variant| Ok((variant.shader.clone(), self.pipeline(variant)?))).collect()
     }
 
-    fn variants<'a>(&self, shaders: impl Iterator<Item = &'a Shader>) -> Vec<Arc<Variant>> {
+    /// What was or will be compiled of these shaders, in their order.
+    pub(super) fn variants<'a>(&self, shaders: impl Iterator<Item = &'a Shader>) -> Vec<Arc<Variant>> {
         let mut asked = self.pipelines.asked.lock().unwrap_or_else(PoisonError::into_inner);
         let new =
             |shader: &Shader| Arc::new(Variant { shader: shader.clone(), made: OnceLock::new(), compiling: Mutex::default() });
         shaders.map(|shader| Arc::clone(asked.entry(shader.clone()).or_insert_with(|| new(shader)))).collect()
     }
 
-    fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
+    /// The pipeline of a variant, compiled now if nobody has done it.
+    pub(super) fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
         if let Some(made) = variant.made.get() {
             return Ok(Arc::clone(made));
         }
@@ -161,9 +113,16 @@ impl Gpu {
         if let Some(made) = variant.made.get() {
             return Ok(Arc::clone(made));
         }
-        let made = Arc::new(Pipeline::compile(self, &variant.shader)?);
+        Ok(self.keep(variant, self.compile(variant)?))
+    }
+
+    pub(super) fn compile(&self, variant: &Variant) -> Result<Pipeline> {
+        Pipeline::compile(self, &variant.shader)
+    }
+
+    pub(super) fn keep(&self, variant: &Variant, made: Pipeline) -> Arc<Pipeline> {
         self.pipelines.work.lock().unwrap_or_else(PoisonError::into_inner).count += 1;
-        Ok(Arc::clone(variant.made.get_or_init(|| made)))
+        Arc::clone(variant.made.get_or_init(|| Arc::new(made)))
     }
 }
 
@@ -212,25 +171,5 @@ mod tests {
         for damaged in [&[][..], &kept[..20], &kept[..kept.len() - 1], &changed, &unhashed, &other] {
             assert!(compile(Some(damaged)).1.is_some());
         }
-    }
-
-    fn finish(mut compiling: Compiling) {
-        compiling.thread.take().unwrap().join().unwrap();
-    }
-
-    #[test]
-    fn what_was_compiled_ahead_is_there_and_what_fails_is_told_where_it_is_used() {
-        let gpu = pollster::block_on(Gpu::new(&GpuOptions::default())).unwrap();
-        let shaders = ["add_bias", "argmax"].map(Shader::new);
-        finish(gpu.compile_ahead(&shaders));
-        let work = gpu.pipeline_work();
-        assert_eq!((work.count, work.time), (2, Duration::ZERO));
-        gpu.pipelines(shaders.iter()).unwrap();
-        assert_eq!(gpu.pipeline_work().count, 2);
-
-        let none = Shader::new("no_such_kernel");
-        finish(gpu.compile_ahead(std::slice::from_ref(&none)));
-        let Err(error) = gpu.pipelines([&none].into_iter()) else { panic!("there is no such kernel") };
-        assert!(error.to_string().contains("no_such_kernel"), "{error}");
     }
 }

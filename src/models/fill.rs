@@ -2,7 +2,7 @@
 
 use crate::gpu::{Gpu, Slice};
 use crate::kernels::{Array, Matrix};
-use crate::repack::{Piece, Rows, tensor_error};
+use crate::repack::{Piece, Rows};
 use crate::weights::{Checkpoint, DType, OnProgress, TensorInfo};
 use crate::{Result, rope};
 
@@ -24,7 +24,7 @@ pub(crate) enum Fill {
 /// Reads everything, in this order. `progress` is told how many bytes of the checkpoint have been read.
 ///
 /// # Errors
-/// The source or the GPU fails, or floats are in a format of blocks.
+/// The source or the GPU fails.
 pub(crate) async fn fill(gpu: &Gpu, checkpoint: &Checkpoint, fills: &[Fill], progress: &mut OnProgress<'_, u64>) -> Result<()> {
     let mut filler = Filler { gpu, checkpoint, progress, read: 0, unflushed: 0 };
     for fill in fills {
@@ -65,7 +65,7 @@ impl Filler<'_, '_> {
             DType::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
             DType::F16 => halves().map(|h| half::f16::from_bits(h).to_f32()).collect(),
             DType::BF16 => halves().map(|h| half::bf16::from_bits(h).to_f32()).collect(),
-            other => return Err(tensor_error(&tensor.name, format!("is {}, expected floats", other.name()))),
+            _ => unreachable!("the loader takes floats only"),
         })
     }
 

@@ -6,8 +6,8 @@ use crate::gpu::{Gpu, Slice};
 use crate::kernels::{Matrix, Norm};
 use crate::layers::{Linear, Mlp};
 use crate::packing::{BLOCK_COLS, Layout};
-use crate::repack::{Piece, runs, shaped};
-use crate::weights::{Checkpoint, TensorInfo};
+use crate::repack::{Piece, runs, shaped, tensor_error};
+use crate::weights::{Checkpoint, DType, TensorInfo};
 use crate::{Result, rope};
 
 /// Binds a model to GPU memory before anything is read into it: then it can be recorded, and what it needs be compiled, while its
@@ -114,6 +114,10 @@ impl<'a> Loader<'a> {
     }
 
     fn vector(&self, name: &str, len: usize) -> Result<TensorInfo> {
-        shaped(self.checkpoint, name, &[len]).cloned()
+        let tensor = shaped(self.checkpoint, name, &[len])?;
+        match tensor.dtype {
+            DType::F32 | DType::F16 | DType::BF16 => Ok(tensor.clone()),
+            other => Err(tensor_error(name, format!("is {}, expected floats", other.name()))),
+        }
     }
 }
