@@ -35,12 +35,12 @@ fn a_choice_is_measured_once() {
     let many = 4 + has("f16") + usize::from(report["kernels"]["matvec"] == "quads_bytes");
     let on_units = |c: &&Value| c["kernel"].as_str().expect("a name").starts_with("matrix units");
     let units = candidates.iter().filter(on_units).count();
-    assert_eq!(candidates.len(), (5 + 2 * has("subgroups")) + 2 + many + units);
+    assert_eq!(candidates.len(), (5 + 2 * has("subgroups")) + 2 + many + units + 2);
     assert_eq!(units > 0, has("matrices") > 0);
     for candidate in candidates {
         assert!(candidate["dropped"].is_null() && candidate["milliseconds"].as_f64() > Some(0.0), "{candidate}");
     }
-    assert_eq!(candidates.iter().filter(|c| c["chosen"] == true).count(), 3);
+    assert_eq!(candidates.iter().filter(|c| c["chosen"] == true).count(), 4);
     assert_eq!(
         (&report["key"]["format"], &report["key"]["rows"], &report["key"]["cols"]),
         (&"Q4_1".into(), &1536.into(), &576.into())
@@ -51,11 +51,11 @@ fn a_choice_is_measured_once() {
 
     // What is kept is used, also where measuring would choose otherwise; not with another precision.
     let mut changed = kept();
-    changed[0]["kernels"] = serde_json::json!({ "matvec": "cooperative", "matmul": "tiled", "fused": false });
+    changed[0]["kernels"] = serde_json::json!({ "matvec": "cooperative", "matmul": "tiled", "fused": false, "four_rows": true });
     fs::write(&file, changed.to_string()).expect("written");
-    assert_eq!(used(&model, &["--cache", cache]), "matvec: cooperative, f32, separate; matmul: tiled, f32");
+    assert_eq!(used(&model, &["--cache", cache]), "matvec: cooperative, f32, separate; matmul: tiled, f32; attention: four rows");
     assert_eq!(kept(), changed);
-    let plain = "matvec: rows, f32, fused; matmul: rows, f32";
+    let plain = "matvec: rows, f32, fused; matmul: rows, f32; attention: one row";
     assert_eq!(used(&model, &["--cache", cache, "--no-tune"]), plain);
     assert_eq!(kept(), changed);
     used(&model, &["--cache", cache, "--precision", "exact"]);

@@ -219,7 +219,7 @@ const SMALL_TILE: usize = 16;
 /// (token, rank) pairs of a workgroup whose lanes hold whole rows, and its tokens but in `matmul_quads`.
 const ROWS_TILE: usize = 4;
 
-/// Which kernels compute matrix products: what measuring them on an adapter comes to.
+/// Which kernels compute matrix products and attention of prompts: what measuring them on an adapter comes to.
 ///
 /// It can be serialised, to be kept and handed in again as [`Tuning::Known`](crate::Tuning::Known). Every choice is right for every
 /// model, but that 16-bit floats (`tiled, f16` and matrix units) clamp activations beyond 65,504; which one is fast differs by
@@ -231,6 +231,8 @@ pub struct KernelChoice {
     pub(crate) matmul: Matmul,
     /// Whether one token's products do what follows them too (`gated`, `residual`). It saves kernels and costs barriers.
     pub(crate) fused: bool,
+    /// Whether a lane computes four rows of a prompt's attention, and not one. It loads less and needs four times the registers.
+    pub(crate) four_rows: bool,
 }
 
 impl fmt::Display for Matvec {
@@ -266,21 +268,27 @@ impl fmt::Display for Matmul {
 impl fmt::Display for KernelChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fused = if self.fused { "fused" } else { "separate" };
-        write!(f, "matvec: {}, {fused}; matmul: {}", self.matvec, self.matmul)
+        write!(f, "matvec: {}, {fused}; matmul: {}; attention: {}", self.matvec, self.matmul, self.attention_name())
     }
 }
 
 impl KernelChoice {
     /// The kernels that run well on slow and on small adapters, with f32 activations.
-    pub(crate) const PLAIN: Self = Self { matvec: Matvec::Rows, matmul: Matmul::Rows, fused: true };
+    pub(crate) const PLAIN: Self = Self { matvec: Matvec::Rows, matmul: Matmul::Rows, fused: true, four_rows: false };
 
     /// Choices in which each kernel that a device can run occurs: for one token, for what follows its products by itself, with floats
-    /// and with bytes, and for several tokens.
+    /// and with bytes, for several tokens, and for their attention.
     pub fn each(caps: &Caps) -> Vec<Self> {
         let one = Matvec::on(caps).map(|matvec| Self { matvec, ..Self::PLAIN });
         let separate = [Matvec::Rows, Matvec::RowsBytes].map(|matvec| Self { matvec, fused: false, ..Self::PLAIN });
         let several = Matmul::on(caps).filter(|&matmul| matmul != Self::PLAIN.matmul);
-        one.chain(separate).chain(several.map(|matmul| Self { matmul, ..Self::PLAIN })).collect()
+        let several = several.map(|matmul| Self { matmul, ..Self::PLAIN });
+        one.chain(separate).chain(several).chain([Self { four_rows: true, ..Self::PLAIN }]).collect()
+    }
+
+    /// The kernel for attention of prompts, in words.
+    pub(crate) fn attention_name(self) -> &'static str {
+        if self.four_rows { "four rows" } else { "one row" }
     }
 
     /// For products of floats that must not be rounded. Kernels of bytes are not asked for them.
@@ -328,9 +336,11 @@ mod tests {
             let text = serde_json::to_string(&choice).unwrap();
             assert_eq!(serde_json::from_str::<KernelChoice>(&text).unwrap(), choice, "{text}");
         }
-        for wrong in
-            [r#"{}"#, r#"{"matvec":"fast","matmul":"rows","fused":true}"#, r#"{"matvec":"rows","matmul":"rows","fused":1}"#]
-        {
+        for wrong in [
+            r#"{}"#,
+            r#"{"matvec":"fast","matmul":"rows","fused":true,"four_rows":true}"#,
+            r#"{"matvec":"rows","matmul":"rows","fused":true}"#,
+        ] {
             assert!(serde_json::from_str::<KernelChoice>(wrong).is_err(), "{wrong}");
         }
     }
@@ -348,7 +358,7 @@ mod tests {
             let one: BTreeSet<_> = choices.iter().map(|c| (c.matvec.to_string(), c.fused)).collect();
             let several: BTreeSet<_> = choices.iter().map(|c| c.matmul.to_string()).collect();
             assert_eq!((one.len(), several.len()), (matvecs + 2, matmuls));
-            assert_eq!(choices.len(), matvecs + 2 + matmuls - 1);
+            assert_eq!(choices.len(), matvecs + 2 + matmuls);
             assert!(choices.iter().all(|choice| choice.lacks(&caps).is_none()));
         }
         let lacking = |from: &Caps, of: &Caps| -> BTreeSet<_> {

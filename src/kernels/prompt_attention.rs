@@ -11,8 +11,15 @@ params! {
 /// Rows, which are pairs of a token and a head, that a workgroup computes.
 const ROWS: usize = 32;
 
-/// `q` is [tokens, heads, head_dim], rotated.
-pub(crate) fn prompt_attention(r: &mut Recorder, shape: &AttentionShape, q: &Slice, s: &AttentionSlices<'_>, tokens: usize) {
+/// `q` is [tokens, heads, head_dim], rotated. Each lane computes one row, or `four_rows`.
+pub(crate) fn prompt_attention(
+    r: &mut Recorder,
+    shape: &AttentionShape,
+    q: &Slice,
+    s: &AttentionSlices<'_>,
+    tokens: usize,
+    four_rows: bool,
+) {
     let params = Params {
         tokens: u32_of(tokens),
         heads: u32_of(shape.heads),
@@ -28,7 +35,7 @@ pub(crate) fn prompt_attention(r: &mut Recorder, shape: &AttentionShape, q: &Sli
     let mut bindings = vec![(1, q.clone()), (4, s.out.clone())];
     bindings.extend(s.bindings());
     r.dispatch(Dispatch {
-        shader: shader(s.kv, shape.head_dim),
+        shader: shader(s.kv, shape.head_dim, four_rows),
         params: params.bytes(),
         bindings,
         groups: [u32_of(rows.div_ceil(ROWS)), u32_of(shape.kv_heads), 1],
@@ -36,7 +43,7 @@ pub(crate) fn prompt_attention(r: &mut Recorder, shape: &AttentionShape, q: &Sli
     });
 }
 
-pub(super) fn shader(kv: KvType, head_dim: usize) -> Shader {
-    let shader = kv.variant(Shader::new("prompt_attention"));
-    shader.with_if(head_dim <= 64, "up_to_64").with_if((65..=128).contains(&head_dim), "up_to_128")
+pub(super) fn shader(kv: KvType, head_dim: usize, four_rows: bool) -> Shader {
+    let shader = kv.variant(Shader::new("prompt_attention")).with_if(four_rows, "four_rows");
+    shader.with_if(head_dim > 64, "above_64").with_if(head_dim > 128, "above_128")
 }

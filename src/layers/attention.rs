@@ -64,7 +64,7 @@ impl Attention {
         } else {
             let rotated = RopeSlices { qkv: &s.qkv, table: &self.rope_table, step: &s.step, q: &s.q, k_cache, v_cache, kv };
             rope_append(&mut p.r, &rope, &rotated, tokens);
-            prompt_attention(&mut p.r, &shape, &s.q, &slices, tokens);
+            prompt_attention(&mut p.r, &shape, &s.q, &slices, tokens, p.choice.four_rows);
         }
 
         let attended = Activations { rows: s.attended.clone(), bytes, undivided: None };

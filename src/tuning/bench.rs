@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use web_time::Instant;
 
+use super::attention::PromptAttention;
 use super::subject::Subject;
 use super::{TOKENS, Work};
 use crate::gpu::{Buffer, Gpu, Program, Recorder, Slice};
@@ -23,13 +24,14 @@ const SHORTEST: Duration = Duration::from_millis(3);
 /// The most repetitions of a kernel in one measurement.
 const MOST: usize = 256;
 
-/// A matrix of zeros, and activations to multiply it by. The time of a product does not depend on the values.
+/// A matrix of zeros, activations to multiply it by, and attention. The times do not depend on the values.
 pub(super) struct Bench<'a> {
     gpu: &'a Gpu,
     matrix: Matrix,
     x: Slice,
     y: Slice,
     activated: Slice,
+    attention: PromptAttention,
     staging: Buffer,
 }
 
@@ -59,6 +61,7 @@ impl<'a> Bench<'a> {
             x: storage(TOKENS * layout.blocks() * 32)?,
             y: storage(TOKENS * layout.rows)?,
             activated: storage(layout.rows)?,
+            attention: PromptAttention::new(gpu, subject.heads, 0)?,
             staging: gpu.staging(4)?,
             matrix: Matrix::allocate(gpu, "tuning", layout, 1)?,
         })
@@ -96,6 +99,10 @@ impl<'a> Bench<'a> {
         let x = Activations { rows: self.x.clone(), bytes, undivided: None };
         let out = Output { y: self.y.clone(), stride: self.matrix.layout.rows, offset: 0, accumulate: false };
         for _ in 0..repetitions {
+            if work == Work::Attention {
+                self.attention.record(&mut r, choice);
+                continue;
+            }
             if work == Work::Gate && choice.fused && can_gate(&self.matrix) {
                 gated(&mut r, choice.matvec, &self.matrix, &x, None, (&self.activated, bytes));
                 continue;

@@ -47,9 +47,9 @@ pub(super) struct Check<'a> {
 
 /// A value, and how far from it rounding may lead.
 #[derive(Clone, Copy)]
-struct Number {
-    value: f64,
-    slack: f64,
+pub(super) struct Number {
+    pub(super) value: f64,
+    pub(super) slack: f64,
 }
 
 impl<'a> Check<'a> {
@@ -94,6 +94,8 @@ impl<'a> Check<'a> {
             Work::Gate if choice.fused => self.fused(choice.matvec, bytes).await,
             // The same product as `One`, and kernels to which there is no alternative.
             Work::Gate => Ok(None),
+            // No product.
+            Work::Attention => Ok(None),
         };
         or_fault(found)
     }
@@ -137,7 +139,7 @@ impl<'a> Check<'a> {
     /// What is wrong with the rows of y, [tokens, ROWS + 1], after what was recorded.
     async fn fault_of_product(&self, r: Recorder, y: &Slice, tokens: usize, choice: KernelChoice) -> Result<Option<String>> {
         let stride = ROWS + 1;
-        let y = self.run(r, y).await?;
+        let y = result_of(self.gpu, r, y).await?;
         if y.chunks_exact(stride).any(|row| row[ROWS].to_bits() != u32::MAX) {
             return Ok(Some("a product writes behind its last row".into()));
         }
@@ -153,7 +155,7 @@ impl<'a> Check<'a> {
         let inner = self.poisoned(WHOLE_ROWS / 2)?;
         let mut r = Recorder::default();
         gated(&mut r, matvec, &self.whole, &x, None, (&inner, false));
-        let inner = self.run(r, &inner).await?;
+        let inner = result_of(self.gpu, r, &inner).await?;
         let (gate, up) = products[..WHOLE_ROWS].split_at(WHOLE_ROWS / 2);
         if let Some(fault) = difference("gated product", &inner, gate.iter().zip(up).map(|(gate, up)| gate.silu().times(*up))) {
             return Ok(Some(fault));
@@ -167,7 +169,7 @@ impl<'a> Check<'a> {
         let mut r = Recorder::default();
         residual(&mut r, matvec, &self.matrix, &x, None, &stream, &norm, &h);
         let after: Vec<Number> = products.iter().zip(&before).map(|(product, &before)| product.plus(before)).collect();
-        let h = self.run(r, &h.rows).await?;
+        let h = result_of(self.gpu, r, &h.rows).await?;
         let weighted = after.iter().zip(&weight).map(|(x, &weight)| x.times(Number { value: weight.into(), slack: 0.0 }));
         let zeros = std::iter::repeat_n(Number::ZERO, padded - ROWS);
         // Behind h: in four words each, the sums of squares of its blocks.
@@ -184,19 +186,20 @@ impl<'a> Check<'a> {
     fn poisoned(&self, words: usize) -> Result<Slice> {
         Ok(self.gpu.upload("check", &vec![0xff; 4 * words])?.whole().words(0, words))
     }
+}
 
-    async fn run(&self, mut r: Recorder, result: &Slice) -> Result<Vec<f32>> {
-        let staging = self.gpu.staging(result.size())?;
-        r.copy(result.clone(), staging.slice(0, result.size()));
-        let recording = r.finish();
-        self.gpu.tried(|| self.gpu.run(&[self.gpu.prepare(&recording)?.whole()])).await?;
-        let bytes = self.gpu.read(&staging, result.size()).await?;
-        Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-    }
+/// What a buffer holds after what was recorded.
+pub(super) async fn result_of(gpu: &Gpu, mut r: Recorder, result: &Slice) -> Result<Vec<f32>> {
+    let staging = gpu.staging(result.size())?;
+    r.copy(result.clone(), staging.slice(0, result.size()));
+    let recording = r.finish();
+    gpu.tried(|| gpu.run(&[gpu.prepare(&recording)?.whole()])).await?;
+    let bytes = gpu.read(&staging, result.size()).await?;
+    Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }
 
 /// What the driver does not compile, or ends with an error, another kernel may do.
-fn or_fault(found: Result<Option<String>>) -> Result<Option<String>> {
+pub(super) fn or_fault(found: Result<Option<String>>) -> Result<Option<String>> {
     match found {
         Err(Error::Gpu(why)) => Ok(Some(why)),
         found => found,
@@ -204,7 +207,11 @@ fn or_fault(found: Result<Option<String>>) -> Result<Option<String>> {
 }
 
 /// The first element that is off, in words.
-fn difference<'b>(what: &str, got: impl IntoIterator<Item = &'b f32>, expected: impl Iterator<Item = Number>) -> Option<String> {
+pub(super) fn difference<'b>(
+    what: &str,
+    got: impl IntoIterator<Item = &'b f32>,
+    expected: impl Iterator<Item = Number>,
+) -> Option<String> {
     let mut pairs = got.into_iter().zip(expected).enumerate();
     // A NaN is within no bound.
     let (at, (got, expected)) = pairs.find(|(_, (got, expected))| !expected.allows(**got))?;
@@ -262,7 +269,7 @@ fn as_bytes(x: &[f32; BLOCK_COLS]) -> [u32; 12] {
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014).
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -274,7 +281,7 @@ impl Random {
     }
 
     /// An integer from -127 to 127.
-    fn small(&mut self) -> f32 {
+    pub(super) fn small(&mut self) -> f32 {
         (self.next() % 255) as f32 - 127.0
     }
 

@@ -1,6 +1,7 @@
 //! Everything that kernels are checked with: the matrix that is measured, and a small one of each format that the model has.
 
 use super::Work;
+use super::attention::PromptAttention;
 use super::check::Check;
 use super::subject::{Subject, Use, uses};
 use crate::Result;
@@ -16,18 +17,32 @@ pub(super) struct Checks<'a> {
     pub(super) main: Check<'a>,
     /// What else the model multiplies: kernels are checked with it before they are chosen.
     pub(super) further: Vec<(Use, Check<'a>)>,
+    pub(super) attention: PromptAttention,
 }
 
 impl<'a> Checks<'a> {
     pub(super) fn new(gpu: &'a Gpu, subject: Subject, files: &ModelFiles) -> Result<Self> {
-        let small =
-            |(dtype, used): (_, Use)| Ok((used, Check::new(gpu, Subject { dtype, rows: 0, cols: COLS, experts: false }, 1)?));
+        let small = |(dtype, used): (_, Use)| {
+            Ok((used, Check::new(gpu, Subject { dtype, rows: 0, cols: COLS, experts: false, ..subject }, 1)?))
+        };
         let more = uses(files)?.into_iter().filter(|(dtype, used)| *dtype != subject.dtype || used.floats);
-        Ok(Self { main: Check::new(gpu, subject, 0)?, further: more.map(small).collect::<Result<_>>()? })
+        let further = more.map(small).collect::<Result<_>>()?;
+        Ok(Self { main: Check::new(gpu, subject, 0)?, further, attention: PromptAttention::new(gpu, subject.heads, 0)? })
+    }
+
+    /// Why kernels must not do this work; `None` where they are right for the main format.
+    pub(super) async fn fault(&self, work: Work, choice: KernelChoice) -> Result<Option<String>> {
+        match work {
+            Work::Attention => self.attention.fault(self.main.gpu, choice).await,
+            _ => self.main.fault(work, choice).await,
+        }
     }
 
     /// Why kernels that are right for the main format must not do this work in the model; `None` where they may.
     pub(super) async fn fault_elsewhere(&self, work: Work, choice: KernelChoice) -> Result<Option<String>> {
+        if work == Work::Attention {
+            return Ok(None);
+        }
         let prefers_bytes = work.multiplies_bytes(choice);
         if work == Work::Many && self.main.subject.experts {
             let fault = self.main.fault_in_tiles(choice, prefers_bytes).await?;

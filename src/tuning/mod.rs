@@ -1,6 +1,7 @@
 //! Choosing kernels on the adapter at hand: each candidate is checked against numbers that were computed on the CPU, and the right
 //! ones are timed at the model's own format and sizes.
 
+mod attention;
 mod bench;
 mod check;
 mod checks;
@@ -40,8 +41,10 @@ const SEPARATE_GAIN: f64 = 1.1;
 /// How much faster rows in four lanes must be than in eight. The drivers that gain from them need half the time; elsewhere a
 /// measurement beside other work may see what is not there.
 const QUADS_GAIN: f64 = 1.1;
+/// How much faster attention with four rows in a lane must be than with one, for the same reason: it needs half the time or less.
+const FOUR_ROWS_GAIN: f64 = 1.2;
 
-/// How an engine comes to its kernels for matrix products.
+/// How an engine comes to those of its kernels of which there are several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tuning {
     /// The candidates are checked and timed on the adapter when the model is loaded, which takes about a second.
@@ -89,11 +92,17 @@ enum Work {
     Gate,
     /// A product of several tokens.
     Many,
+    /// Attention of several tokens.
+    Attention,
 }
 
 impl Work {
     fn multiplies_bytes(self, choice: KernelChoice) -> bool {
-        if self == Self::Many { choice.matmul.bytes() } else { choice.matvec.bytes() }
+        match self {
+            Self::One | Self::Gate => choice.matvec.bytes(),
+            Self::Many => choice.matmul.bytes(),
+            Self::Attention => false,
+        }
     }
 
     /// By what a time is multiplied before it is compared.
@@ -101,6 +110,7 @@ impl Work {
         match self {
             Self::Gate if choice.fused => 1.0,
             Self::Gate => SEPARATE_GAIN,
+            Self::Attention if choice.four_rows => FOUR_ROWS_GAIN,
             Self::One if choice.matvec == Matvec::QuadsBytes => BYTES_GAIN * QUADS_GAIN,
             Self::Many if choice.matmul == Matmul::QuadsBytes => BYTES_GAIN * QUADS_GAIN,
             _ if self.multiplies_bytes(choice) => BYTES_GAIN,
@@ -113,6 +123,7 @@ impl Work {
             Self::One => "product of one token".into(),
             Self::Gate => "product and activation of one token".into(),
             Self::Many => format!("product of {TOKENS} tokens"),
+            Self::Attention => "attention of a prompt".into(),
         }
     }
 
@@ -122,6 +133,7 @@ impl Work {
             Self::Gate if choice.fused => "one kernel".into(),
             Self::Gate => "two kernels".into(),
             Self::Many => choice.matmul.to_string(),
+            Self::Attention => choice.attention_name().into(),
         }
     }
 }
@@ -188,6 +200,9 @@ async fn choose(checks: &Checks<'_>, rounding: bool) -> Result<TuningReport> {
     let many = Trial::new(checks, Work::Many, matmuls.map(|matmul| KernelChoice { matmul, ..kernels }).collect()).await?;
     let (kernels, tried) = many.fastest(checks, &bench).await?;
     candidates.extend(tried);
+    let rows = [false, true].map(|four_rows| KernelChoice { four_rows, ..kernels });
+    let (kernels, tried) = Trial::new(checks, Work::Attention, rows.into()).await?.fastest(checks, &bench).await?;
+    candidates.extend(tried);
     Ok(TuningReport { kernels, candidates })
 }
 
@@ -209,7 +224,7 @@ impl Trial {
     async fn new(checks: &Checks<'_>, work: Work, choices: Vec<KernelChoice>) -> Result<Self> {
         let mut faults = Vec::new();
         for &choice in &choices {
-            faults.push(checks.main.fault(work, choice).await?);
+            faults.push(checks.fault(work, choice).await?);
         }
         Ok(Self { work, choices, faults })
     }

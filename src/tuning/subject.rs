@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::attention::Heads;
 use crate::Result;
 use crate::engine::Precision;
 use crate::gpu::{AdapterDescription, Gpu, fingerprint};
@@ -27,6 +28,7 @@ pub(super) struct Subject {
     pub(super) cols: usize,
     /// Whether there are any, which are multiplied by tiles of tokens.
     pub(super) experts: bool,
+    pub(super) heads: Heads,
 }
 
 impl Subject {
@@ -43,17 +45,21 @@ impl Subject {
                 *elements.entry((dtype, rows, cols)).or_insert(0) += rows as u64 * cols as u64;
             }
         };
-        let chosen = files.architecture.dims().chosen;
+        let dims = files.architecture.dims();
         for (part, dtype, rows, cols) in products(files)? {
             match part {
                 Part::Layer => add(dtype, rows, cols),
-                Part::Experts => add(dtype, chosen * rows, cols),
+                Part::Experts => add(dtype, dims.chosen * rows, cols),
                 Part::Head | Part::Router => {}
             }
         }
         let most = elements.into_iter().max_by_key(|(_, elements)| *elements);
-        let experts = files.architecture.dims().moe_layers > 0;
-        Ok(most.map(|((dtype, rows, cols), _)| Self { dtype, rows, cols: cols.next_multiple_of(dtype.block_len()), experts }))
+        let experts = dims.moe_layers > 0;
+        let heads = Heads::new(dims.heads, dims.kv_heads, dims.head_dim);
+        Ok(most.map(|((dtype, rows, cols), _)| {
+            let cols = cols.next_multiple_of(dtype.block_len());
+            Self { dtype, rows, cols, experts, heads }
+        }))
     }
 }
 
@@ -138,6 +144,8 @@ pub struct TuningKey {
     pub rows: usize,
     /// Its columns.
     pub cols: usize,
+    /// Dimensions of a head: attention was measured too.
+    pub head_dim: usize,
     /// All weight formats of the model: kernels were checked with each.
     pub formats: Vec<DType>,
     /// Which kernels were allowed.
@@ -170,7 +178,7 @@ impl TuningKey {
     /// The model's experts are malformed.
     pub fn new(gpu: &Gpu, files: &ModelFiles, precision: Precision) -> Result<Option<Self>> {
         let adapter = gpu.description();
-        let Some(Subject { dtype, rows, cols, .. }) = Subject::of(files)? else { return Ok(None) };
+        let Some(Subject { dtype, rows, cols, heads, .. }) = Subject::of(files)? else { return Ok(None) };
         Ok(Some(Self {
             adapter: adapter.name.clone(),
             backend: adapter.backend.clone(),
@@ -181,6 +189,7 @@ impl TuningKey {
             format: dtype,
             rows,
             cols,
+            head_dim: heads.size,
             formats: uses(files)?.into_keys().collect(),
             precision,
         }))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::attention::{Heads, PromptAttention};
 use super::check::Check;
 use super::checks::Checks;
 use super::subject::{Subject, Use};
@@ -17,11 +18,19 @@ fn gpu() -> Arc<Gpu> {
 
 fn subject(dtype: DType) -> Subject {
     let cols = if dtype.block_len() == 1 { 100 } else { 3 * dtype.block_len() };
-    Subject { dtype, rows: 96, cols, experts: true }
+    Subject { dtype, rows: 96, cols, experts: true, heads: HEADS }
 }
 
+/// Sizes that are no power of two.
+const HEADS: Heads = Heads { of_keys: 2, sharing: 3, size: 20 };
+
 fn alone(main: Check<'_>) -> Checks<'_> {
-    Checks { main, further: Vec::new() }
+    with(main, Vec::new())
+}
+
+fn with<'a>(main: Check<'a>, further: Vec<(Use, Check<'a>)>) -> Checks<'a> {
+    let attention = PromptAttention::new(main.gpu, HEADS, 1).unwrap();
+    Checks { main, further, attention }
 }
 
 fn dropped(checks: &Checks<'_>) -> Result<(Vec<String>, KernelChoice)> {
@@ -42,8 +51,8 @@ fn right_kernels_of_every_format_pass() {
         let rounding = is_quantized(dtype);
         let matvecs = Matvec::on(gpu.caps()).filter(|kernel| rounding || !kernel.bytes()).count();
         let worth = |&kernel: &Matmul| (rounding || !kernel.rounds()) && may_win(kernel, report.kernels.matvec);
-        assert_eq!(report.candidates.len(), matvecs + 2 + Matmul::on(gpu.caps()).filter(worth).count());
-        assert_eq!(report.candidates.iter().filter(|c| c.chosen).count(), 3);
+        assert_eq!(report.candidates.len(), matvecs + 2 + Matmul::on(gpu.caps()).filter(worth).count() + 2);
+        assert_eq!(report.candidates.iter().filter(|c| c.chosen).count(), 4);
     }
 }
 
@@ -68,7 +77,7 @@ fn a_kernel_that_is_wrong_elsewhere_is_not_chosen() {
     let used = Use { rounded: true, floats: false, layers: true };
     let mut other = Check::new(&gpu, subject(DType::Q6K), 1).unwrap();
     other.bytes = Check::new(&gpu, subject(DType::Q6K), 2).unwrap().bytes;
-    let checks = Checks { main: Check::new(&gpu, subject(DType::Q4_1), 1).unwrap(), further: vec![(used, other)] };
+    let checks = with(Check::new(&gpu, subject(DType::Q4_1), 1).unwrap(), vec![(used, other)]);
     let (dropped, kernels) = dropped(&checks).unwrap();
     assert!(dropped.iter().all(|name| name.contains("bytes")), "{dropped:?}");
     assert!(!kernels.matvec.bytes() && !kernels.matmul.bytes());
@@ -77,7 +86,7 @@ fn a_kernel_that_is_wrong_elsewhere_is_not_chosen() {
     let mut other = Check::new(&gpu, subject(DType::Q6K), 1).unwrap();
     let wrong = Check::new(&gpu, subject(DType::Q6K), 2).unwrap();
     (other.bytes, other.floats) = (wrong.bytes, wrong.floats);
-    let checks = Checks { main: checks.main, further: vec![(used, other)] };
+    let checks = with(checks.main, vec![(used, other)]);
     assert!(self::dropped(&checks).is_err());
 }
 
@@ -113,7 +122,7 @@ fn formats_are_checked_as_they_are_used() {
         } else {
             other.floats = wrong.floats
         }
-        let checks = Checks { main: Check::new(&gpu, subject(DType::Q4_1), 1).unwrap(), further: vec![(used, other)] };
+        let checks = with(Check::new(&gpu, subject(DType::Q4_1), 1).unwrap(), vec![(used, other)]);
         let fault = pollster::block_on(checks.fault_elsewhere(work, choice)).unwrap();
         assert!(fault.iter().all(|why| why.starts_with("Q6_K: element ")), "{fault:?}");
         fault.is_some()
@@ -152,6 +161,30 @@ fn an_adapter_without_a_right_kernel_is_refused() {
     (check.bytes, check.floats) = (other.bytes, other.floats);
     match dropped(&alone(check)) {
         Err(Error::Adapter(why)) => assert!(why.contains("product of one token") && why.contains("rows, f32"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Other queries than those of which the CPU computed the results: as if the kernels were wrong.
+#[test]
+fn wrong_attention_is_refused() {
+    let gpu = gpu();
+    for size in [64, 96, 128, 256] {
+        let mut attention = PromptAttention::new(&gpu, Heads { size, ..HEADS }, 1).unwrap();
+        let other = PromptAttention::new(&gpu, Heads { size, ..HEADS }, 2).unwrap();
+        let choices = [false, true].map(|four_rows| KernelChoice { four_rows, ..KernelChoice::PLAIN });
+        let faults =
+            |attention: &PromptAttention| choices.map(|choice| pollster::block_on(attention.fault(&gpu, choice)).unwrap());
+        assert_eq!(faults(&attention), [None, None], "{size}");
+        attention.q = other.q;
+        for fault in faults(&attention) {
+            assert!(fault.unwrap().contains("of a prompt's attention is "), "{size}");
+        }
+    }
+    let mut checks = alone(Check::new(&gpu, subject(DType::Q4_1), 1).unwrap());
+    checks.attention.q = PromptAttention::new(&gpu, HEADS, 2).unwrap().q;
+    match dropped(&checks) {
+        Err(Error::Adapter(why)) => assert!(why.contains("every kernel for the attention of a prompt computes wrong"), "{why}"),
         other => panic!("{other:?}"),
     }
 }

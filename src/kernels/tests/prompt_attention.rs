@@ -17,17 +17,29 @@ struct Case {
     chunk: usize,
     kv: KvType,
     bytes: bool,
+    /// In each lane, not one.
+    four_rows: bool,
     /// Magnitude of the queries: at 1000 the softmax has one key.
     sharpness: f32,
 }
 
-const CASE: Case =
-    Case { heads: 4, kv_heads: 2, head_dim: 32, position: 0, tokens: 1, chunk: 0, kv: KvType::F32, bytes: false, sharpness: 1.0 };
+const CASE: Case = Case {
+    heads: 4,
+    kv_heads: 2,
+    head_dim: 32,
+    position: 0,
+    tokens: 1,
+    chunk: 0,
+    kv: KvType::F32,
+    bytes: false,
+    four_rows: false,
+    sharpness: 1.0,
+};
 
 impl Case {
     /// The kernel against the twin, which may be told of another chunk.
     fn compare(self, twin_chunk: usize) -> Result<(), String> {
-        let Self { heads, kv_heads, head_dim, position, tokens, chunk, kv, bytes, sharpness } = self;
+        let Self { heads, kv_heads, head_dim, position, tokens, chunk, kv, bytes, four_rows, sharpness } = self;
         let mut random = Random((heads * 1000 + position) as u64);
         // More positions than are filled: what lies behind is poison, and must not be read.
         let (context, filled) = (position + tokens + 5, position + tokens);
@@ -49,7 +61,7 @@ impl Case {
         let shape = AttentionShape { heads, kv_heads, head_dim, context, most_keys: context, chunk, scale };
         let (k_cache, v_cache) = (&on_gpu(kv, &k, head_dim), &on_gpu(kv, &v, head_dim));
         let slices = AttentionSlices { k_cache, v_cache, step: &words(&[position as u32]), out: &out, spans: &out, bytes, kv };
-        prompt_attention(&mut recorder, &shape, &floats(&q), &slices, tokens);
+        prompt_attention(&mut recorder, &shape, &floats(&q), &slices, tokens, four_rows);
         let [out] = run(recorder, [&out]);
         // Scores of magnitude s have an error of about s * 2^-22, and the softmax turns it into a relative one.
         let bound = 2e-6 + 1e-6 * sharpness * (head_dim as f32).sqrt();
@@ -64,8 +76,10 @@ impl Case {
     fn check(self) {
         for kv in types(self.head_dim) {
             for bytes in [false, true].into_iter().filter(|bytes| !bytes || can_make_bytes(self.head_dim)) {
-                let case = Self { kv, bytes, ..self };
-                case.compare(self.chunk).unwrap_or_else(|e| panic!("{case:?}: {e}"));
+                for four_rows in [false, true] {
+                    let case = Self { kv, bytes, four_rows, ..self };
+                    case.compare(self.chunk).unwrap_or_else(|e| panic!("{case:?}: {e}"));
+                }
             }
         }
     }
@@ -84,6 +98,15 @@ fn every_grouping_of_heads() {
     for (heads, kv_heads) in [(1, 1), (3, 1), (5, 5), (9, 3), (8, 2), (6, 3)] {
         Case { heads, kv_heads, position: 9, tokens: 2, ..CASE }.check();
     }
+}
+
+#[test]
+fn every_number_of_rows() {
+    // The last lane has any number of its four, and the last workgroup any number of lanes.
+    for tokens in 1..=12 {
+        Case { heads: 3, kv_heads: 1, tokens, position: 5, ..CASE }.check();
+    }
+    Case { heads: 1, kv_heads: 1, tokens: 65, head_dim: 20, ..CASE }.check();
 }
 
 #[test]
@@ -111,7 +134,9 @@ fn one_key_can_take_everything() {
 
 #[test]
 fn another_chunk_is_noticed() {
-    let case = Case { chunk: 32, tokens: 75, ..CASE };
-    assert!(case.compare(33).is_err());
-    assert!(case.compare(0).is_err());
+    for four_rows in [false, true] {
+        let case = Case { chunk: 32, tokens: 75, four_rows, ..CASE };
+        assert!(case.compare(33).is_err());
+        assert!(case.compare(0).is_err());
+    }
 }

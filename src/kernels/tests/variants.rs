@@ -59,8 +59,9 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     add(merge_attention::PARAMS, either.map(merge_attention::shader).into());
     add(moe_group::PARAMS, vec![moe_group::shader()]);
     add(multiply_add::PARAMS, vec![multiply_add::shader()]);
-    let heads = |kv| [64, 128, 256].map(|head_dim| prompt_attention::shader(kv, head_dim));
-    add(prompt_attention::PARAMS, KvType::ALL.into_iter().flat_map(heads).collect());
+    for (kv, head_dim) in KvType::ALL.into_iter().flat_map(|kv| [64, 128, 256].map(|head_dim| (kv, head_dim))) {
+        add(prompt_attention::PARAMS, either.map(|four_rows| prompt_attention::shader(kv, head_dim, four_rows)).into());
+    }
     add(rms_norm::PARAMS, either.map(rms_norm::shader).into());
     let normalized = |kv| either.map(|normalized| rope_append::shader(kv, normalized));
     add(rope_append::PARAMS, KvType::ALL.into_iter().flat_map(normalized).collect());
