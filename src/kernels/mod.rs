@@ -43,7 +43,7 @@ pub(crate) use matmul::{Output, Pairs, Tiles, expert_matmul, matmul};
 pub(crate) use matrix::{Array, BINDING_ALIGNMENT, Matrix, Part, is_quantized};
 pub(crate) use moe_group::{GroupSlices, MAX_EXPERTS, max_tiles, moe_group};
 pub(crate) use multiply_add::multiply_add;
-pub(crate) use prompt_attention::prompt_attention;
+pub(crate) use prompt_attention::{has_four_rows, prompt_attention};
 pub(crate) use residual::{can_sum, residual};
 pub(crate) use rms_norm::rms_norm;
 pub(crate) use rope_append::{FINE_POSITIONS, RopeShape, RopeSlices, Rotate, rope_append};

@@ -11,7 +11,7 @@ params! {
 /// Rows, which are pairs of a token and a head, that a workgroup computes.
 const ROWS: usize = 32;
 
-/// `q` is [tokens, heads, head_dim], rotated. Each lane computes one row, or `four_rows`.
+/// `q` is [tokens, heads, head_dim], rotated. A lane computes one row, or with `four_rows`, where there is such a kernel, as many.
 pub(crate) fn prompt_attention(
     r: &mut Recorder,
     shape: &AttentionShape,
@@ -43,7 +43,13 @@ pub(crate) fn prompt_attention(
     });
 }
 
+/// Whether a lane may compute four rows of heads of this size. For larger ones drivers take ten seconds to compile it.
+pub(crate) fn has_four_rows(head_dim: usize) -> bool {
+    head_dim <= 128
+}
+
 pub(super) fn shader(kv: KvType, head_dim: usize, four_rows: bool) -> Shader {
-    let shader = kv.variant(Shader::new("prompt_attention")).with_if(four_rows, "four_rows");
+    let shader = kv.variant(Shader::new("prompt_attention"));
+    let shader = shader.with_if(four_rows && has_four_rows(head_dim), "four_rows");
     shader.with_if(head_dim > 64, "above_64").with_if(head_dim > 128, "above_128")
 }

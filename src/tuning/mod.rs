@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::engine::Precision;
 use crate::gpu::Gpu;
-use crate::kernels::{KernelChoice, Matmul, Matvec, is_quantized};
+use crate::kernels::{KernelChoice, Matmul, Matvec, has_four_rows, is_quantized};
 use crate::model_files::ModelFiles;
 use crate::{Error, Result};
 use bench::Bench;
@@ -200,8 +200,9 @@ async fn choose(checks: &Checks<'_>, rounding: bool) -> Result<TuningReport> {
     let many = Trial::new(checks, Work::Many, matmuls.map(|matmul| KernelChoice { matmul, ..kernels }).collect()).await?;
     let (kernels, tried) = many.fastest(checks, &bench).await?;
     candidates.extend(tried);
-    let rows = [false, true].map(|four_rows| KernelChoice { four_rows, ..kernels });
-    let (kernels, tried) = Trial::new(checks, Work::Attention, rows.into()).await?.fastest(checks, &bench).await?;
+    let rows = [false, true].into_iter().filter(|four_rows| !four_rows || has_four_rows(checks.main.subject.heads.size));
+    let attention = rows.map(|four_rows| KernelChoice { four_rows, ..kernels }).collect();
+    let (kernels, tried) = Trial::new(checks, Work::Attention, attention).await?.fastest(checks, &bench).await?;
     candidates.extend(tried);
     Ok(TuningReport { kernels, candidates })
 }

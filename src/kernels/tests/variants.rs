@@ -10,7 +10,7 @@ use naga::{AddressSpace, Block, Expression, Handle, Module, ScalarKind, Statemen
 
 use crate::gpu::{HALVES, MATRICES, SUBGROUPS, Shader};
 use crate::kernels::{
-    KvType, Matmul, Matvec, add_bias, argmax, attention, combine, copy_memory, embed, gated, is_quantized, matmul,
+    KvType, Matmul, Matvec, add_bias, argmax, attention, combine, copy_memory, embed, gated, has_four_rows, is_quantized, matmul,
     merge_attention, moe_group, multiply_add, prompt_attention, residual, rms_norm, rope_append, router, sample, swiglu,
 };
 use crate::weights::DType;
@@ -60,7 +60,8 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     add(moe_group::PARAMS, vec![moe_group::shader()]);
     add(multiply_add::PARAMS, vec![multiply_add::shader()]);
     for (kv, head_dim) in KvType::ALL.into_iter().flat_map(|kv| [64, 128, 256].map(|head_dim| (kv, head_dim))) {
-        add(prompt_attention::PARAMS, either.map(|four_rows| prompt_attention::shader(kv, head_dim, four_rows)).into());
+        let rows = either.into_iter().filter(|four_rows| !four_rows || has_four_rows(head_dim));
+        add(prompt_attention::PARAMS, rows.map(|four_rows| prompt_attention::shader(kv, head_dim, four_rows)).collect());
     }
     add(rms_norm::PARAMS, either.map(rms_norm::shader).into());
     let normalized = |kv| either.map(|normalized| rope_append::shader(kv, normalized));
