@@ -19,6 +19,7 @@ fn chromium_compiles_the_variants() {
         let one_of_many = match shader.label() {
             "matvec" | "matvec_quads" | "gated" | "residual" => !shader.has("q4_1"),
             "attention" => !shader.has("heads_1"),
+            "prompt_attention" => shader.has("above_64") || shader.has("four_rows"),
             _ => false,
         };
         shader.has("guarded") && one_of_many
