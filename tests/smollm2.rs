@@ -181,8 +181,9 @@ fn every_choice_of_kernels_is_close() {
             }
         }
     }
-    // What every device can run: five kernels for one token, what follows them by itself, and five for several.
-    assert!(seen.len() >= 5 + 2 + 5, "{seen:?}");
+    // What every device can run: five kernels for one token, what follows them by itself, and six for several, one of them with four
+    // rows in a lane of attention.
+    assert!(seen.len() >= 5 + 2 + 6, "{seen:?}");
 }
 
 #[test]
