@@ -4,6 +4,7 @@
 // what is made of weights. With `experts` a tile holds (token, rank) pairs that chose the same expert, as moe_group lists them.
 
 import package::shared::guard::halted;
+import package::shared::formats::{Column, column_of};
 import package::shared::lanes::{LANES, ROWS, nth_row};
 import package::shared::pairs::{Token, dot_token, load_decoded, load_token};
 import package::shared::product::{NONE, Params};
@@ -15,7 +16,7 @@ import package::shared::product::{NONE, Params};
 @if(experts)
 @group(0) @binding(7) var<storage, read> tile_pairs: array<u32>; // [tiles, 4], NONE where a tile is not full
 
-const GROUPS: u32 = 4u;
+const GROUPS: u32 = 8u; // at most
 
 // Pairs that are not there are computed as the last one that is, and not written.
 fn rows_of_x(pairs: vec4<u32>) -> vec4<u32> {
@@ -43,7 +44,7 @@ fn main(
 ) {
     if halted() { return; }
     let groups = (params.rows + 31u) / 32u;
-    let first = (workgroup.z * size.x + workgroup.x) * GROUPS;
+    let first = (workgroup.z * size.x + workgroup.x) * params.groups;
     let tile = workgroup.y;
     var base = 0u;
     @if(!experts) let pairs = vec4(tile * 8u) + vec4(0u, 1u, 2u, 3u);
@@ -56,7 +57,7 @@ fn main(
     }
     // What of these groups is in this part of the weights.
     let begin = max(base + first, params.first_group);
-    let end = min(base + min(first + GROUPS, groups), params.end_group);
+    let end = min(base + min(first + params.groups, groups), params.end_group);
     if begin >= end { return; }
     let row_vectors = (end - begin) * ROWS;
     let x_rows = rows_of_x(pairs);
@@ -73,8 +74,9 @@ fn main(
         @if(!experts) let v5 = load_token(further_x_rows.y + block);
         @if(!experts) let v6 = load_token(further_x_rows.z + block);
         @if(!experts) let v7 = load_token(further_x_rows.w + block);
+        let column = column_of(params.blocks, block);
         for (var r = 0u; r < row_vectors; r++) {
-            let w = load_decoded(nth_row(begin - params.first_group, r, lane, params.blocks), block);
+            let w = load_decoded(nth_row(begin - params.first_group, r, lane, params.blocks), column);
             sums[r] += vec4(dot_token(w, v0), dot_token(w, v1), dot_token(w, v2), dot_token(w, v3));
             @if(!experts) {
                 further_sums[r] += vec4(dot_token(w, v4), dot_token(w, v5), dot_token(w, v6), dot_token(w, v7));

@@ -8,7 +8,7 @@
 
 import package::shared::guard::halted;
 import package::shared::formats::{Row, load_block};
-@if(i8) import package::shared::formats::load_quants;
+@if(i8) import package::shared::formats::{column_of, load_quants};
 import package::shared::product::{NONE, Params};
 
 @if(halves) enable f16;
@@ -93,7 +93,7 @@ fn bring_weights(row: Row, at: u32, block: u32) {
     w_tile[to] = vec4(0u);
     w_tile[to + ROWS] = vec4(0u);
     if block + depth < row.blocks {
-        let w = load_quants(row, block + depth);
+        let w = load_quants(row, column_of(row.blocks, block + depth));
         w_scale[at] = vec4(w.scale, w.minimum, 0.0);
         w_tile[to] = w.lo;
         w_tile[to + ROWS] = w.hi;

@@ -1,10 +1,11 @@
 // y[offset + row] (+)= dot(W[row], x) for each token, or with `experts` for each (token, chosen expert) pair, of bytes: the shape for
 // drivers that compute four lanes at a time, see matmul_quads. A workgroup computes several groups of rows, so that what is made of
 // activations serves more of them, and two blocks at a time, so that a row's sum is taken from its array and put back half as often.
+// More blocks are slower: the loop does not stay where the processor keeps what it has decoded.
 
 import package::shared::guard::halted;
-import package::shared::formats::Row;
-import package::shared::dot::{Activation, block_squares, dot_weights, load_activation, load_weights, norm_factor};
+import package::shared::formats::{Column, Row, Two, column_of, load_two};
+import package::shared::dot::{Activation, block_squares, dot_weights, load_activation, norm_factor};
 import package::shared::lanes::{LANES, ROWS, nth_row};
 import package::shared::product::Params;
 
@@ -13,7 +14,7 @@ import package::shared::product::Params;
 @if(experts)
 @group(0) @binding(6) var<storage, read> chosen: array<u32>; // [pairs] which matrix of the stack
 
-const GROUPS: u32 = 4u;
+const GROUPS: u32 = 8u; // at most
 
 @compute @workgroup_size(LANES)
 fn main(
@@ -24,14 +25,14 @@ fn main(
     if halted() { return; }
     let pair = workgroup.y;
     let groups = (params.rows + 31u) / 32u;
-    let first = (workgroup.z * size.x + workgroup.x) * GROUPS;
+    let first = (workgroup.z * size.x + workgroup.x) * params.groups;
     var base = 0u;
     @if(experts) {
         base = chosen[pair] * groups;
     }
     // What of these groups is in this part of the weights.
     let begin = max(base + first, params.first_group);
-    let end = min(base + min(first + GROUPS, groups), params.end_group);
+    let end = min(base + min(first + params.groups, groups), params.end_group);
     if begin >= end { return; }
     let row_vectors = (end - begin) * ROWS;
     let x_row = pair / params.sharing * params.blocks;
@@ -46,9 +47,11 @@ fn main(
         var u = load_activation(x_row + second);
         u.scale *= once;
         if params.norm_cols != 0u { squares += block_squares(block, params.blocks) + once * block_squares(second, params.blocks); }
+        let here = column_of(params.blocks, block);
+        let behind = column_of(params.blocks, second);
         for (var r = 0u; r < row_vectors; r++) {
-            let row = nth_row(begin - params.first_group, r, lane, params.blocks);
-            sums[r] += dot_weights(load_weights(row, block), v) + dot_weights(load_weights(row, second), u);
+            let w = load_two(nth_row(begin - params.first_group, r, lane, params.blocks), here, behind);
+            sums[r] += dot_weights(w.first, v) + dot_weights(w.second, u);
         }
     }
 

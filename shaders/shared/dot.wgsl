@@ -12,7 +12,7 @@
 // of squares of the residual stream: bytes in their blocks, floats in a vector for each block behind the last one.
 
 import package::shared::formats::{Block, Row, load_block};
-@if(quantized) import package::shared::formats::{Quants, load_quants, bytes};
+@if(quantized) import package::shared::formats::{Quants, bytes, column_of, load_quants};
 
 @if(!i8)
 @group(0) @binding(3) var<storage, read> x: array<vec4<f32>>; // [tokens, blocks, 8]
@@ -136,7 +136,7 @@ alias Weights = Quants;
 alias Weights = Block;
 
 @if(quantized)
-fn load_weights(row: Row, block: u32) -> Weights { return load_quants(row, block); }
+fn load_weights(row: Row, block: u32) -> Weights { return load_quants(row, column_of(row.blocks, block)); }
 @if(!quantized)
 fn load_weights(row: Row, block: u32) -> Weights { return load_block(row, block); }
 

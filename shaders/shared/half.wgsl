@@ -17,12 +17,17 @@ fn half_value(bits: u32) -> f32 {
     return select(magnitude, -magnitude, (bits & 0x8000u) != 0u);
 }
 
-// The same without a shift, see shared/dot. The 15 bits below the sign, read as a number of 2^-24, are a subnormal's magnitude, and
-// less than any other's.
+// The same without a shift, see shared/dot, and without unpack2x16float, which SwiftShader computes with some of its own. The 15 bits
+// below the sign, 13 places up, are a float's but for its exponent, which is 112 too small. Read as a number of 2^-24 they are a
+// subnormal's magnitude, and less than any other's.
 @if(quads)
 fn half_pair(bits: u32) -> vec2<f32> {
-    let at_top = vec2(bits * 0x10000u, bits);
-    let linear = vec2<f32>(bitcast<vec2<i32>>(at_top & vec2(0x7fff0000u))) * 9.094947017729282379150390625e-13; // 2^-40
-    let magnitude = max(abs(unpack2x16float(bits)), linear);
-    return bitcast<vec2<f32>>(bitcast<vec2<u32>>(magnitude) | (at_top & vec2(0x80000000u)));
+    let lower = bits & 0x7fffu;
+    let upper = f32(bitcast<i32>(bits & 0x7fff0000u)); // 65536 times its 15 bits
+    // Added to 1.5 * 2^23 they are a float's last bits, and the multiplication moves all others out of the word.
+    let moved = vec2(lower, bitcast<u32>(upper * 1.52587890625e-5 + 12582912.0)) * 0x2000u;
+    let normal = bitcast<vec2<f32>>(moved) * 5.192296858534827628530496329220096e33; // 2^112
+    let linear = vec2(f32(bitcast<i32>(lower)) * 5.9604644775390625e-8, upper * 9.094947017729282379150390625e-13); // 2^-24, 2^-40
+    let signs = vec2(bits * 0x10000u, bits) & vec2(0x80000000u);
+    return bitcast<vec2<f32>>(bitcast<vec2<u32>>(max(normal, linear)) | signs);
 }

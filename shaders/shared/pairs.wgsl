@@ -5,7 +5,7 @@
 // 16-bit numbers: at most 32 * 8 * 127 and half of that. Nothing is shifted: a float times a power of two is, exactly. Other formats
 // are multiplied as floats.
 
-import package::shared::formats::{Block, Row, load_quants};
+import package::shared::formats::{Block, Column, Row, load_quants};
 import package::shared::dot::x;
 @if(!(q4_0 || q4_1 || q4_k)) import package::shared::dot::{Activation, Weights, dot_placed, load_activation, placed};
 
@@ -55,8 +55,8 @@ fn signed_pairs(upper: vec4<u32>, words: vec4<u32>) -> vec4<i32> {
 }
 
 @if(q4_0 || q4_1 || q4_k)
-fn load_decoded(row: Row, block: u32) -> Decoded {
-    let w = load_quants(row, block);
+fn load_decoded(row: Row, column: Column) -> Decoded {
+    let w = load_quants(row, column);
     let pairs = Pairs(
         bitcast<vec4<i32>>(w.lo & vec4(0x000f000fu)) - vec4(0x00080008),
         weight_pairs(w.lo & vec4(0x0f000f00u), 0.00390625, 524296.0),
@@ -66,8 +66,8 @@ fn load_decoded(row: Row, block: u32) -> Decoded {
     return Decoded(pairs, w.scale.x, 8.0 * w.scale.x + w.minimum);
 }
 @if(!(q4_0 || q4_1 || q4_k))
-fn load_decoded(row: Row, block: u32) -> Decoded {
-    let w = load_quants(row, block);
+fn load_decoded(row: Row, column: Column) -> Decoded {
+    let w = load_quants(row, column);
     return Decoded(placed(w), w);
 }
 
@@ -78,10 +78,11 @@ fn weight_pairs(words: vec4<u32>, unit: f32, bias: f32) -> vec4<i32> {
     return bitcast<vec4<i32>>(moved) - vec4(i32(WHOLE_BITS));
 }
 
+// The token's pairs come first in each product: SwiftShader then takes them from memory once and not by way of another place there.
 @if(q4_0 || q4_1 || q4_k)
 fn dot_token(w: Decoded, v: Token) -> f32 {
-    let sum = dot(w.pairs.lo_even, v.pairs.lo_even) + dot(w.pairs.lo_odd, v.pairs.lo_odd)
-        + dot(w.pairs.hi_even, v.pairs.hi_even) + dot(w.pairs.hi_odd, v.pairs.hi_odd);
+    let sum = dot(v.pairs.lo_even, w.pairs.lo_even) + dot(v.pairs.lo_odd, w.pairs.lo_odd)
+        + dot(v.pairs.hi_even, w.pairs.hi_even) + dot(v.pairs.hi_odd, w.pairs.hi_odd);
     // Half of the lower half's range makes what it borrows from the upper one good.
     let upper = (sum + 0x8000) & -65536;
     return v.scale.x * w.scale * f32(upper) + w.minimum * v.scale.y;

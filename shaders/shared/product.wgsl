@@ -12,6 +12,7 @@ struct Params {
     tokens: u32,      // rows of y
     norm_cols: u32,   // matvec: columns of the norm whose division is still to come, see shared/dot; 0: none
     norm_eps: f32,
+    groups: u32,      // matvec_quads and matmul_quads: groups of rows that a workgroup computes
 }
 
 // No expert in a tile, no pair in a tile's place.

@@ -160,17 +160,13 @@ impl Matmul {
     }
 
     /// Whether products of bytes, or of floats, are those of four lanes.
-    fn in_quads(self, bytes: bool) -> bool {
+    pub(super) fn in_quads(self, bytes: bool) -> bool {
         bytes && self == Self::QuadsBytes
     }
 
-    /// Groups of rows that a workgroup computes, of products of bytes or of floats.
-    pub(super) fn groups(self, bytes: bool) -> usize {
-        match self {
-            _ if self.in_quads(bytes) => QUADS_GROUPS,
-            _ if self.tiled() => 2,
-            _ => 1,
-        }
+    /// Groups of rows that a workgroup computes, but in four lanes.
+    pub(super) fn groups(self) -> usize {
+        if self.tiled() { 2 } else { 1 }
     }
 
     /// Tokens that a workgroup computes, of products of bytes or of floats.
@@ -209,8 +205,17 @@ impl Matmul {
 /// The condition of shapes of four lanes.
 const QUADS: &str = "quads";
 
-/// Groups of rows that a workgroup of `matvec_quads` or `matmul_quads` computes.
-pub(super) const QUADS_GROUPS: usize = 4;
+/// The most groups of rows that a workgroup of `matvec_quads` or `matmul_quads` computes.
+const QUADS_GROUPS: usize = 8;
+/// Workgroups that each get as much to do as another, before they get more: for the processors that share them.
+const QUADS_WORKGROUPS: usize = 8;
+
+/// Groups of rows that a workgroup of `matvec_quads` or `matmul_quads` computes where there are so many of them, for so many tokens or
+/// tiles: many, which share what is made of activations, but not so many that processors wait for one of them.
+pub(super) fn quads_groups(groups: usize, tiles: usize) -> usize {
+    let most = (groups * tiles).div_ceil(QUADS_WORKGROUPS).clamp(1, QUADS_GROUPS);
+    groups.div_ceil(groups.div_ceil(most)).max(1)
+}
 
 /// Tokens of a tile in workgroup memory, and those of one with the condition `few`.
 const WIDE_TILE: usize = 64;

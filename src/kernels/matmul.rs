@@ -1,7 +1,7 @@
 //! Matrix products: `matvec` or `matvec_quads` for one token (or its chosen experts); `matmul`, `matmul_quads`, `matmul_tiled` or
 //! `matmul_matrix_units` for many.
 
-use super::choice::QUADS_GROUPS;
+use super::choice::quads_groups;
 use super::matrix::Matrix;
 use super::{Activations, KernelChoice, Matmul, Matvec, in_planes, params, u32_of};
 use crate::gpu::{Dispatch, Recorder, Shader, Slice};
@@ -11,6 +11,7 @@ use crate::weights::DType;
 params! {
     rows: u32, blocks: u32, y_stride: u32, y_offset: u32, accumulate: u32,
     first_group: u32, end_group: u32, sharing: u32, tokens: u32, norm_cols: u32, norm_eps: f32,
+    groups: u32,
 }
 
 /// Where a product goes.
@@ -93,6 +94,7 @@ fn params(w: &Matrix, x: &Activations, out: &Output, rows: usize, tokens: usize,
         tokens: u32_of(tokens),
         norm_cols,
         norm_eps,
+        groups: 1,
     }
 }
 
@@ -107,18 +109,17 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    fn record(self, r: &mut Recorder, mut bindings: Vec<(u32, Slice)>, groups: usize, rows: usize) {
+    fn record(mut self, r: &mut Recorder, mut bindings: Vec<(u32, Slice)>, groups: usize, rows: usize) {
         let tiles = self.experts.and_then(|pairs| pairs.tiles.as_ref());
         let many = tiles.is_some() || (self.experts.is_none() && rows > 1);
         let KernelChoice { matvec, matmul, .. } = self.choice;
         let dtype = self.w.layout.dtype;
         let bytes = self.x.bytes;
         debug_assert!(!many || self.x.undivided.is_none(), "products of many tokens do not divide");
-        let (shader, groups_per_workgroup) = if many {
-            (matmul_shader(matmul, dtype, bytes, tiles.map(|tiles| tiles.width)), matmul.groups(bytes))
+        let shader = if many {
+            matmul_shader(matmul, dtype, bytes, tiles.map(|tiles| tiles.width))
         } else {
-            let groups = if matvec.in_quads(bytes) { QUADS_GROUPS } else { 1 };
-            (matvec_shader(matvec, dtype, bytes, self.experts.is_some()), groups)
+            matvec_shader(matvec, dtype, bytes, self.experts.is_some())
         };
         bindings.extend([(3, self.x.rows.clone()), (4, self.out.y.clone())]);
         let y_groups = match (self.experts, tiles) {
@@ -133,7 +134,14 @@ impl Call<'_> {
             (None, None) if many => rows.div_ceil(matmul.tile(bytes)),
             (None, None) => rows,
         };
-        let (x_groups, planes) = in_planes(groups.div_ceil(groups_per_workgroup));
+        let of_workgroup = match many {
+            true if matmul.in_quads(bytes) => quads_groups(groups, y_groups),
+            true => matmul.groups(),
+            false if matvec.in_quads(bytes) => quads_groups(groups, y_groups),
+            false => 1,
+        };
+        self.params.groups = u32_of(of_workgroup);
+        let (x_groups, planes) = in_planes(groups.div_ceil(of_workgroup));
         r.dispatch(Dispatch {
             shader,
             params: self.params.bytes(),
