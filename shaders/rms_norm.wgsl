@@ -1,6 +1,6 @@
 // y = x / sqrt(mean(x^2) + eps) * weight. One workgroup per row.
 //
-// With `bytes` y is blocks of bytes: rows are whole blocks, and a lane makes a block at a time.
+// With `bytes` y is blocks of bytes: rows are whole blocks, and a lane makes a block at a time; with `quads` too, by four lanes.
 
 import package::shared::guard::halted;
 @if(bytes) import package::shared::blocks::{Bytes, to_bytes};
@@ -30,8 +30,11 @@ const VALUES: u32 = 4u;
 @if(bytes)
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<u32>>; // [rows, y_stride / 32, 3]
 
-// Few, because software drivers begin anew behind the barrier with every few of them.
+// Few, because software drivers begin anew behind the barrier with every few of them; with `quads` as many as there is one beginning for.
+@if(!quads)
 const THREADS: u32 = 32u;
+@if(quads)
+const THREADS: u32 = 4u;
 // No lane writes a part of a vector: WGSL lets that be a write of the whole one.
 var<workgroup> partial: array<f32, THREADS>;
 
@@ -51,7 +54,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     partial[thread] = squares;
     workgroupBarrier();
+    @if(!quads)
     let sums = four(0u) + four(4u) + four(8u) + four(12u) + four(16u) + four(20u) + four(24u) + four(28u);
+    @if(quads)
+    let sums = four(0u);
     let total = sums.x + sums.y + sums.z + sums.w;
     let scale = inverseSqrt(total / f32(params.cols) + params.eps);
     @if(!bytes) {

@@ -29,7 +29,8 @@ struct Params {
 @if(kv_q8) @group(0) @binding(5) var<storage, read_write> k_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
 @if(kv_q8) @group(0) @binding(6) var<storage, read_write> v_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
 
-const THREADS: u32 = 32u;
+// Lanes that a small head would leave idle cost a driver that computes few at a time as much as others.
+const THREADS: u32 = 16u;
 @if(normalized || kv_q8) var<workgroup> partial: array<f32, THREADS>; // sums of squares, then scales of blocks
 @if(kv_q8) var<workgroup> made: array<vec2<f32>, 128>; // a head of up to 256 dimensions
 
@@ -75,7 +76,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             q[to + four.second + 1u] = b.y;
         } else {
             @if(!kv_q8) {
-                let kv_head = (head - params.heads) % params.kv_heads;
+                let kv_head = head - params.heads - select(0u, params.kv_heads, is_v);
                 let to = (kv_head * params.context + position) * row_pairs(params.head_dim);
                 if is_v {
                     v_cache[to + four.first / 2u] = to_pair(a);
@@ -92,7 +93,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         }
     }
     @if(kv_q8) {
-        if !is_q { append_blocks((head - params.heads) % params.kv_heads * params.context + position, is_v, lane); }
+        let kv_head = head - params.heads - select(0u, params.kv_heads, is_v);
+        if !is_q { append_blocks(kv_head * params.context + position, is_v, lane); }
     }
 }
 

@@ -34,8 +34,10 @@ fn quad(shape: Rotation, from_head: u32, i: u32, position: u32, is_v: bool) -> Q
     var b = vec2(qkv[from_head + second], qkv[from_head + second + 1u]);
     if shape.rotate != 0u && !is_v {
         let pairs = shape.head_dim / 2u;
-        let coarse = position / FINE * pairs + 2u * i;
-        let fine = (shape.coarse_rows + position % FINE) * pairs + 2u * i;
+        // Exact below 2^24, and not a division, which SwiftShader computes lane by lane.
+        let steps = bitcast<u32>(i32(f32(bitcast<i32>(position)) * (1.0 / f32(FINE))));
+        let coarse = steps * pairs + 2u * i;
+        let fine = (shape.coarse_rows + position - steps * FINE) * pairs + 2u * i;
         let by_0 = angle(coarse, fine);
         let by_1 = angle(coarse + 1u, fine + 1u);
         if halves {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::matrix::for_product;
 use super::moe_group::max_tiles;
+use super::rms_norm::Normed;
 use crate::gpu::{Caps, HALVES, MATRICES, SUBGROUPS, Shader};
 use crate::weights::DType;
 
@@ -203,7 +204,7 @@ impl Matmul {
 }
 
 /// The condition of shapes of four lanes.
-const QUADS: &str = "quads";
+pub(super) const QUADS: &str = "quads";
 
 /// The most groups of rows that a workgroup of `matvec_quads` or `matmul_quads` computes.
 const QUADS_GROUPS: usize = 8;
@@ -214,7 +215,7 @@ const QUADS_WORKGROUPS: usize = 8;
 /// tiles: many, which share what is made of activations, but not so many that processors wait for one of them.
 pub(super) fn quads_groups(groups: usize, tiles: usize) -> usize {
     let most = (groups * tiles).div_ceil(QUADS_WORKGROUPS).clamp(1, QUADS_GROUPS);
-    groups.div_ceil(groups.div_ceil(most)).max(1)
+    groups.div_ceil(groups.div_ceil(most).max(1)).max(1)
 }
 
 /// Tokens of a tile in workgroup memory, and those of one with the condition `few`.
@@ -296,6 +297,12 @@ impl KernelChoice {
         if self.four_rows { "four rows" } else { "one row" }
     }
 
+    /// How norms make bytes: with the lanes of the products of one token, whatever they are for, so that a row is the same in any
+    /// company.
+    pub(crate) fn bytes_of_norms(self) -> Normed {
+        if self.matvec.in_quads(true) { Normed::BytesInQuads } else { Normed::Bytes }
+    }
+
     /// For products of floats that must not be rounded. Kernels of bytes are not asked for them.
     pub(crate) fn unrounded(self) -> Self {
         if self.matmul.halves() { Self { matmul: Matmul::Tiled, ..self } } else { self }
@@ -348,6 +355,13 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<KernelChoice>(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn workgroups_of_four_lanes_share_rows_evenly() {
+        assert_eq!([1, 8, 9, 18, 30, 96, 1536].map(|groups| quads_groups(groups, 1)), [1, 1, 2, 3, 4, 8, 8]);
+        assert_eq!([1, 8, 9, 18, 30, 96, 1536].map(|groups| quads_groups(groups, 8)), [1, 8, 5, 6, 8, 8, 8]);
+        assert_eq!([quads_groups(0, 1), quads_groups(1, 0), quads_groups(0, 0)], [1; 3]);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(crate) use moe_group::{GroupSlices, MAX_EXPERTS, max_tiles, moe_group};
 pub(crate) use multiply_add::multiply_add;
 pub(crate) use prompt_attention::{has_four_rows, prompt_attention};
 pub(crate) use residual::{can_sum, residual};
-pub(crate) use rms_norm::rms_norm;
+pub(crate) use rms_norm::{Normed, rms_norm};
 pub(crate) use rope_append::{FINE_POSITIONS, RopeShape, RopeSlices, Rotate, rope_append};
 pub(crate) use router::{RouterInput, RouterScore, RouterShape, can_route, router};
 pub(crate) use sample::{DRAW_WORDS, Draw, MOST_RECENT, SampleSlices, sample};

@@ -4,8 +4,8 @@ use super::scratch::MoeScratch;
 use super::{Linear, Mlp, Pass, Reader, RoutingLayout};
 use crate::gpu::Slice;
 use crate::kernels::{
-    Activations, Chosen, GroupSlices, Matrix, Norm, Pairs, RouterInput, RouterScore, RouterShape, Tiles, can_gate, can_route,
-    can_sum, combine, gated, max_tiles, moe_group, residual, rms_norm, router, swiglu,
+    Activations, Chosen, GroupSlices, Matrix, Norm, Normed, Pairs, RouterInput, RouterScore, RouterShape, Tiles, can_gate,
+    can_route, can_sum, combine, gated, max_tiles, moe_group, residual, rms_norm, router, swiglu,
 };
 
 /// One MoE layer. Families differ in the fields, not in the order of steps.
@@ -141,7 +141,7 @@ impl Moe {
         if h.bytes || h.undivided.is_some() {
             // The choice is made by floats. Where the experts' outputs will be there is room for them.
             h = Activations { rows: scratch.parts.clone(), bytes: false, undivided: None };
-            rms_norm(&mut p.r, &self.norm, &p.s.x, (&h.rows, false), 0, p.tokens);
+            rms_norm(&mut p.r, &self.norm, &p.s.x, (&h.rows, Normed::Floats), 0, p.tokens);
         }
         let choice = p.choice;
         p.choice = choice.unrounded();

@@ -2,7 +2,7 @@
 
 use super::{Linear, Scratch};
 use crate::gpu::{Recorder, Slice};
-use crate::kernels::{Activations, KernelChoice, Norm, residual, rms_norm};
+use crate::kernels::{Activations, KernelChoice, Norm, Normed, residual, rms_norm};
 use crate::kv_cache::KvCache;
 
 pub(crate) struct Pass<'a> {
@@ -38,7 +38,8 @@ impl Pass<'_> {
     /// The norm of `rows` rows of the residual stream, from `first_row` on.
     pub(crate) fn normed(&mut self, reader: Reader<'_>, first_row: usize, rows: usize) -> Activations {
         let bytes = self.bytes(reader.takes_bytes, rows);
-        rms_norm(&mut self.r, reader.norm, &self.s.x, (&self.s.h, bytes), first_row, rows);
+        let made = if bytes { self.choice.bytes_of_norms() } else { Normed::Floats };
+        rms_norm(&mut self.r, reader.norm, &self.s.x, (&self.s.h, made), first_row, rows);
         Activations { rows: self.s.h.clone(), bytes, undivided: None }
     }
 

@@ -3,10 +3,10 @@
 use super::blocks::{BLOCK_WORDS, from_bytes, half_steps};
 use super::harness::{POISON, Random, as_floats, close, floats, padded, poisoned, rows, run};
 use crate::gpu::Recorder;
-use crate::kernels::{Norm, add_bias, argmax, combine, rms_norm, swiglu};
+use crate::kernels::{Norm, Normed, add_bias, argmax, combine, rms_norm, swiglu};
 use crate::reference;
 
-fn norm(cols: usize, count: usize, first: usize, scale: f32, twin_eps: f32, bytes: bool) -> Result<(), String> {
+fn norm(cols: usize, count: usize, first: usize, scale: f32, twin_eps: f32, made: Normed) -> Result<(), String> {
     let mut random = Random(cols as u64);
     let stride = cols.next_multiple_of(32);
     let x = random.floats((first + count) * cols, scale);
@@ -15,10 +15,10 @@ fn norm(cols: usize, count: usize, first: usize, scale: f32, twin_eps: f32, byte
     let mut recorder = Recorder::default();
     let padded_x = floats(&padded(&x, cols, stride));
     let norm = Norm { weight: floats(&padded(&weight, cols, stride)), cols, eps: 1e-5 };
-    rms_norm(&mut recorder, &norm, &padded_x, (&y, bytes), first, count);
+    rms_norm(&mut recorder, &norm, &padded_x, (&y, made), first, count);
     let [y] = run(recorder, [&y]);
     let expected = reference::rms_norm(&x[first * cols..], &weight, twin_eps);
-    if bytes {
+    if made != Normed::Floats {
         return bytes_close(&y, &expected);
     }
     close(&rows(&y, stride, 0, cols)?, &expected, |i| 3e-6 * expected[i].abs() + 1e-9)
@@ -35,14 +35,14 @@ fn bytes_close(made: &[u32], expected: &[f32]) -> Result<(), String> {
 fn rms_norm_of_odd_sizes() {
     for (cols, count, first) in [(1usize, 1, 0), (33, 2, 0), (96, 5, 0), (160, 1, 4), (643, 75, 0), (5120, 1, 2)] {
         for scale in [1.0, 1e-3, 1e4] {
-            for bytes in [false, true].into_iter().filter(|bytes| !bytes || cols.is_multiple_of(32)) {
-                let check = norm(cols, count, first, scale, 1e-5, bytes);
-                check.unwrap_or_else(|e| panic!("{cols} columns, {count} rows, {scale}, bytes {bytes}: {e}"));
+            for made in Normed::ALL.into_iter().filter(|&made| made == Normed::Floats || cols.is_multiple_of(32)) {
+                let check = norm(cols, count, first, scale, 1e-5, made);
+                check.unwrap_or_else(|e| panic!("{cols} columns, {count} rows, {scale}, {made:?}: {e}"));
             }
         }
     }
-    for bytes in [false, true] {
-        assert!(norm(96, 1, 0, 1e-3, 1e-6, bytes).is_err(), "another eps goes unnoticed");
+    for made in Normed::ALL {
+        assert!(norm(96, 1, 0, 1e-3, 1e-6, made).is_err(), "another eps goes unnoticed");
     }
 }
 

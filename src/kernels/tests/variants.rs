@@ -10,8 +10,8 @@ use naga::{AddressSpace, Block, Expression, Handle, Module, ScalarKind, Statemen
 
 use crate::gpu::{HALVES, MATRICES, SUBGROUPS, Shader};
 use crate::kernels::{
-    KvType, Matmul, Matvec, add_bias, argmax, attention, combine, copy_memory, embed, gated, has_four_rows, is_quantized, matmul,
-    merge_attention, moe_group, multiply_add, prompt_attention, residual, rms_norm, rope_append, router, sample, swiglu,
+    KvType, Matmul, Matvec, Normed, add_bias, argmax, attention, combine, copy_memory, embed, gated, has_four_rows, is_quantized,
+    matmul, merge_attention, moe_group, multiply_add, prompt_attention, residual, rms_norm, rope_append, router, sample, swiglu,
 };
 use crate::weights::DType;
 
@@ -63,7 +63,7 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
         let rows = either.into_iter().filter(|four_rows| !four_rows || has_four_rows(head_dim));
         add(prompt_attention::PARAMS, rows.map(|four_rows| prompt_attention::shader(kv, head_dim, four_rows)).collect());
     }
-    add(rms_norm::PARAMS, either.map(rms_norm::shader).into());
+    add(rms_norm::PARAMS, Normed::ALL.map(rms_norm::shader).into());
     let normalized = |kv| either.map(|normalized| rope_append::shader(kv, normalized));
     add(rope_append::PARAMS, KvType::ALL.into_iter().flat_map(normalized).collect());
     add(router::PARAMS, std::iter::once(None).chain(DType::ALL.map(Some)).map(router::shader).collect());
