@@ -14,7 +14,7 @@ import package::shared::product::Params;
 @if(experts)
 @group(0) @binding(6) var<storage, read> chosen: array<u32>; // [pairs] which matrix of the stack
 
-const GROUPS: u32 = 8u; // at most
+const GROUPS: u32 = 12u; // at most
 
 @compute @workgroup_size(LANES)
 fn main(

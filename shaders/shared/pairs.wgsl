@@ -5,9 +5,9 @@
 // 16-bit numbers: at most 32 * 8 * 127 and half of that. Nothing is shifted: a float times a power of two is, exactly. Other formats
 // are multiplied as floats.
 
-import package::shared::formats::{Block, Column, Row, load_quants};
+import package::shared::formats::{Block, Quants};
 import package::shared::dot::x;
-@if(!(q4_0 || q4_1 || q4_k)) import package::shared::dot::{Activation, Weights, dot_placed, load_activation, placed};
+@if(!(q4_0 || q4_1 || q4_k)) import package::shared::dot::{Activation, dot_placed, load_activation, placed};
 
 // Bytes 0 and 2 of each word, and bytes 1 and 3, of both halves of a block.
 @if(q4_0 || q4_1 || q4_k)
@@ -19,7 +19,7 @@ struct Decoded { pairs: Pairs, scale: f32, minimum: f32 }
 @if(!(q4_0 || q4_1 || q4_k))
 alias Token = Activation;
 @if(!(q4_0 || q4_1 || q4_k))
-struct Decoded { floats: Block, weights: Weights }
+struct Decoded { floats: Block, weights: Quants }
 
 // What rounds a float below 2^22 to a whole number, which is then in its last bits.
 const WHOLE: f32 = 12582912.0; // 1.5 * 2^23
@@ -55,8 +55,7 @@ fn signed_pairs(upper: vec4<u32>, words: vec4<u32>) -> vec4<i32> {
 }
 
 @if(q4_0 || q4_1 || q4_k)
-fn load_decoded(row: Row, column: Column) -> Decoded {
-    let w = load_quants(row, column);
+fn decoded(w: Quants) -> Decoded {
     let pairs = Pairs(
         bitcast<vec4<i32>>(w.lo & vec4(0x000f000fu)) - vec4(0x00080008),
         weight_pairs(w.lo & vec4(0x0f000f00u), 0.00390625, 524296.0),
@@ -66,8 +65,7 @@ fn load_decoded(row: Row, column: Column) -> Decoded {
     return Decoded(pairs, w.scale.x, 8.0 * w.scale.x + w.minimum);
 }
 @if(!(q4_0 || q4_1 || q4_k))
-fn load_decoded(row: Row, column: Column) -> Decoded {
-    let w = load_quants(row, column);
+fn decoded(w: Quants) -> Decoded {
     return Decoded(placed(w), w);
 }
 

@@ -173,7 +173,7 @@ impl Matmul {
     /// Tokens that a workgroup computes, of products of bytes or of floats.
     pub(super) fn tile(self, bytes: bool) -> usize {
         match self {
-            _ if self.in_quads(bytes) => 8,
+            _ if self.in_quads(bytes) => 6,
             _ if self.tiled() => WIDE_TILE,
             _ => ROWS_TILE,
         }
@@ -207,7 +207,7 @@ impl Matmul {
 pub(super) const QUADS: &str = "quads";
 
 /// The most groups of rows that a workgroup of `matvec_quads` or `matmul_quads` computes.
-const QUADS_GROUPS: usize = 8;
+const QUADS_GROUPS: usize = 12;
 /// Workgroups that each get as much to do as another, before they get more: for the processors that share them.
 const QUADS_WORKGROUPS: usize = 8;
 
@@ -359,8 +359,8 @@ mod tests {
 
     #[test]
     fn workgroups_of_four_lanes_share_rows_evenly() {
-        assert_eq!([1, 8, 9, 18, 30, 96, 1536].map(|groups| quads_groups(groups, 1)), [1, 1, 2, 3, 4, 8, 8]);
-        assert_eq!([1, 8, 9, 18, 30, 96, 1536].map(|groups| quads_groups(groups, 8)), [1, 8, 5, 6, 8, 8, 8]);
+        assert_eq!([1, 8, 9, 18, 30, 96, 1536].map(|groups| quads_groups(groups, 1)), [1, 1, 2, 3, 4, 12, 12]);
+        assert_eq!([1, 8, 9, 18, 30, 96, 1536].map(|groups| quads_groups(groups, 8)), [1, 8, 9, 9, 10, 12, 12]);
         assert_eq!([quads_groups(0, 1), quads_groups(1, 0), quads_groups(0, 0)], [1; 3]);
     }
 
