@@ -3,7 +3,7 @@
 // of a kernel for what it knows of its parameters compiles it again for each dispatch.
 
 import package::shared::guard::halted;
-import package::shared::spans::span_count;
+import package::shared::spans::{span_count, span_origin};
 @if(bytes) import package::shared::blocks::{Bytes, to_bytes};
 
 struct Params {
@@ -32,9 +32,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let first_quad = at % blocks * 8u;
 
     // Keys before the token's own decide how many spans were written.
-    var before = step[0];
-    if params.chunk != 0u { before %= params.chunk; }
-    let count = span_count(before, params.tile);
+    let position = step[0];
+    let count = span_count(position - span_origin(position, params.chunk), params.tile);
     let stride = params.heads * (quads + 1u);
     let from_span = head * (quads + 1u);
     var highest = LOWEST;

@@ -6,7 +6,8 @@
 // Indices of what is in registers are written out, because an array is memory for SwiftShader where an index is not constant.
 
 import package::shared::guard::halted;
-import package::shared::cache::{quad_of, row_length};
+import package::shared::cache::{head_length, quad_of, row_at, row_length};
+@if(kv_q8) import package::shared::cache::scales_at;
 import package::shared::blocks::{Bytes, to_bytes};
 
 struct Params {
@@ -25,8 +26,8 @@ struct Params {
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>; // [tokens, heads, head_dim / 4]
 @group(0) @binding(3) var<storage, read> step: array<u32>; // position of the first token, then the token ids
 @group(0) @binding(4) var<storage, read_write> out: array<vec4<u32>>; // bits of [tokens, out_stride / 4], or [tokens, out_stride / 32, 3], see shared/blocks
-@group(0) @binding(5) var<storage, read> k_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
-@group(0) @binding(6) var<storage, read> v_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
+@group(0) @binding(5) var<storage, read> k_cache: array<vec4<u32>>; // [kv_heads, head_length], see shared/cache
+@group(0) @binding(6) var<storage, read> v_cache: array<vec4<u32>>; // [kv_heads, head_length], see shared/cache
 
 const ROWS: u32 = 32u;
 const LOWEST: f32 = -3.4e38;
@@ -85,12 +86,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     @if(above_128) var s6: Block;
     @if(above_128) var s7: Block;
 
-    let cache = workgroup.y * params.context;
-    let vectors = row_length(params.head_dim);
+    let cache = workgroup.y * head_length(params.context, params.head_dim);
     var highest = Rows(LOWEST);
     var total = Rows(0.0);
     for (var key = begin; key < end; key++) {
-        let at = (cache + key) * vectors;
+        let at = entry(cache, key);
         var scores = score(&q0, at, 0u) + score(&q1, at, 1u);
         @if(above_64) {
             scores += score(&q2, at, 2u) + score(&q3, at, 3u);
@@ -179,98 +179,108 @@ fn query_block(at: Places, block: u32) -> Block {
 }
 
 // Vector i of a row of the caches; behind it, where the query is zero, its last one.
-@if(!kv_q8)
 fn clamped(i: u32) -> u32 { return min(i, row_length(params.head_dim) - 1u); }
-// Of bytes, whose last one is of the last block.
-@if(kv_q8)
-fn clamped(i: u32) -> u32 { return min(i, params.head_dim / 16u - 1u); }
 
-// Where in a row the scale of a block is, and which of a vector.
+// Where the caches, in which the head's begin at `cache`, have a position.
+@if(!kv_q8)
+struct Entry { row: u32 }
+@if(!kv_q8)
+fn entry(cache: u32, position: u32) -> Entry { return Entry(cache + row_at(position, params.head_dim)); }
+
+// Besides its row the first of the scales' vectors, and which of a vector is its own.
 @if(kv_q8)
-fn scale_vector(block: u32) -> u32 { return params.head_dim / 16u + min(block, params.head_dim / 32u - 1u) / 4u; }
+struct Entry { row: u32, scales: u32, place: u32 }
+@if(kv_q8)
+fn entry(cache: u32, position: u32) -> Entry {
+    let scales = cache + scales_at(position / 4u, position, 0u, params.head_dim);
+    return Entry(cache + row_at(position, params.head_dim), scales, position % 4u);
+}
+
+@if(kv_q8)
+fn scale_of(block: u32) -> u32 { return 2u * min(block, params.head_dim / 32u - 1u); }
 
 // By 32 elements of a key, the sum of their products with each row's query.
 @if(kv_f32)
-fn score(query: ptr<function, Block>, at: u32, block: u32) -> Rows {
-    let a = k_cache[at + clamped(8u * block)];
-    let b = k_cache[at + clamped(8u * block + 1u)];
-    let c = k_cache[at + clamped(8u * block + 2u)];
-    let d = k_cache[at + clamped(8u * block + 3u)];
-    let e = k_cache[at + clamped(8u * block + 4u)];
-    let f = k_cache[at + clamped(8u * block + 5u)];
-    let g = k_cache[at + clamped(8u * block + 6u)];
-    let h = k_cache[at + clamped(8u * block + 7u)];
+fn score(query: ptr<function, Block>, at: Entry, block: u32) -> Rows {
+    let a = k_cache[at.row + clamped(8u * block)];
+    let b = k_cache[at.row + clamped(8u * block + 1u)];
+    let c = k_cache[at.row + clamped(8u * block + 2u)];
+    let d = k_cache[at.row + clamped(8u * block + 3u)];
+    let e = k_cache[at.row + clamped(8u * block + 4u)];
+    let f = k_cache[at.row + clamped(8u * block + 5u)];
+    let g = k_cache[at.row + clamped(8u * block + 6u)];
+    let h = k_cache[at.row + clamped(8u * block + 7u)];
     return (products((*query)[0], quad_of(a, 0u)) + products((*query)[1], quad_of(b, 0u)))
         + (products((*query)[2], quad_of(c, 0u)) + products((*query)[3], quad_of(d, 0u)))
         + (products((*query)[4], quad_of(e, 0u)) + products((*query)[5], quad_of(f, 0u)))
         + (products((*query)[6], quad_of(g, 0u)) + products((*query)[7], quad_of(h, 0u)));
 }
 @if(!kv_f32 && !kv_q8)
-fn score(query: ptr<function, Block>, at: u32, block: u32) -> Rows {
-    let a = k_cache[at + clamped(4u * block)];
-    let b = k_cache[at + clamped(4u * block + 1u)];
-    let c = k_cache[at + clamped(4u * block + 2u)];
-    let d = k_cache[at + clamped(4u * block + 3u)];
+fn score(query: ptr<function, Block>, at: Entry, block: u32) -> Rows {
+    let a = k_cache[at.row + clamped(4u * block)];
+    let b = k_cache[at.row + clamped(4u * block + 1u)];
+    let c = k_cache[at.row + clamped(4u * block + 2u)];
+    let d = k_cache[at.row + clamped(4u * block + 3u)];
     return (products((*query)[0], quad_of(a, 0u)) + products((*query)[1], quad_of(a, 1u)))
         + (products((*query)[2], quad_of(b, 0u)) + products((*query)[3], quad_of(b, 1u)))
         + (products((*query)[4], quad_of(c, 0u)) + products((*query)[5], quad_of(c, 1u)))
         + (products((*query)[6], quad_of(d, 0u)) + products((*query)[7], quad_of(d, 1u)));
 }
 @if(kv_q8)
-fn score(query: ptr<function, Block>, at: u32, block: u32) -> Rows {
-    let a = k_cache[at + clamped(2u * block)];
-    let b = k_cache[at + clamped(2u * block + 1u)];
+fn score(query: ptr<function, Block>, at: Entry, block: u32) -> Rows {
+    let a = k_cache[at.row + clamped(2u * block)];
+    let b = k_cache[at.row + clamped(2u * block + 1u)];
     let sum = (products((*query)[0], quad_of(a, 0u)) + products((*query)[1], quad_of(a, 1u)))
         + (products((*query)[2], quad_of(a, 2u)) + products((*query)[3], quad_of(a, 3u)))
         + (products((*query)[4], quad_of(b, 0u)) + products((*query)[5], quad_of(b, 1u)))
         + (products((*query)[6], quad_of(b, 2u)) + products((*query)[7], quad_of(b, 3u)));
-    return sum * bitcast<f32>(k_cache[at + scale_vector(block)][block % 4u]);
+    return sum * bitcast<f32>(k_cache[at.scales + scale_of(block)][at.place]);
 }
 
 // Scales 32 elements of the results, and adds those of a value by its weights.
 @if(kv_f32)
-fn add_value(sums: ptr<function, Block>, rescale: Rows, weights: Rows, at: u32, block: u32) {
-    let a = v_cache[at + clamped(8u * block)];
+fn add_value(sums: ptr<function, Block>, rescale: Rows, weights: Rows, at: Entry, block: u32) {
+    let a = v_cache[at.row + clamped(8u * block)];
     (*sums)[0] = added((*sums)[0], rescale, weights, quad_of(a, 0u));
-    let b = v_cache[at + clamped(8u * block + 1u)];
+    let b = v_cache[at.row + clamped(8u * block + 1u)];
     (*sums)[1] = added((*sums)[1], rescale, weights, quad_of(b, 0u));
-    let c = v_cache[at + clamped(8u * block + 2u)];
+    let c = v_cache[at.row + clamped(8u * block + 2u)];
     (*sums)[2] = added((*sums)[2], rescale, weights, quad_of(c, 0u));
-    let d = v_cache[at + clamped(8u * block + 3u)];
+    let d = v_cache[at.row + clamped(8u * block + 3u)];
     (*sums)[3] = added((*sums)[3], rescale, weights, quad_of(d, 0u));
-    let e = v_cache[at + clamped(8u * block + 4u)];
+    let e = v_cache[at.row + clamped(8u * block + 4u)];
     (*sums)[4] = added((*sums)[4], rescale, weights, quad_of(e, 0u));
-    let f = v_cache[at + clamped(8u * block + 5u)];
+    let f = v_cache[at.row + clamped(8u * block + 5u)];
     (*sums)[5] = added((*sums)[5], rescale, weights, quad_of(f, 0u));
-    let g = v_cache[at + clamped(8u * block + 6u)];
+    let g = v_cache[at.row + clamped(8u * block + 6u)];
     (*sums)[6] = added((*sums)[6], rescale, weights, quad_of(g, 0u));
-    let h = v_cache[at + clamped(8u * block + 7u)];
+    let h = v_cache[at.row + clamped(8u * block + 7u)];
     (*sums)[7] = added((*sums)[7], rescale, weights, quad_of(h, 0u));
 }
 @if(!kv_f32 && !kv_q8)
-fn add_value(sums: ptr<function, Block>, rescale: Rows, weights: Rows, at: u32, block: u32) {
-    let a = v_cache[at + clamped(4u * block)];
+fn add_value(sums: ptr<function, Block>, rescale: Rows, weights: Rows, at: Entry, block: u32) {
+    let a = v_cache[at.row + clamped(4u * block)];
     (*sums)[0] = added((*sums)[0], rescale, weights, quad_of(a, 0u));
     (*sums)[1] = added((*sums)[1], rescale, weights, quad_of(a, 1u));
-    let b = v_cache[at + clamped(4u * block + 1u)];
+    let b = v_cache[at.row + clamped(4u * block + 1u)];
     (*sums)[2] = added((*sums)[2], rescale, weights, quad_of(b, 0u));
     (*sums)[3] = added((*sums)[3], rescale, weights, quad_of(b, 1u));
-    let c = v_cache[at + clamped(4u * block + 2u)];
+    let c = v_cache[at.row + clamped(4u * block + 2u)];
     (*sums)[4] = added((*sums)[4], rescale, weights, quad_of(c, 0u));
     (*sums)[5] = added((*sums)[5], rescale, weights, quad_of(c, 1u));
-    let d = v_cache[at + clamped(4u * block + 3u)];
+    let d = v_cache[at.row + clamped(4u * block + 3u)];
     (*sums)[6] = added((*sums)[6], rescale, weights, quad_of(d, 0u));
     (*sums)[7] = added((*sums)[7], rescale, weights, quad_of(d, 1u));
 }
 @if(kv_q8)
-fn add_value(sums: ptr<function, Block>, rescale: Rows, weights: Rows, at: u32, block: u32) {
-    let scaled = weights * bitcast<f32>(v_cache[at + scale_vector(block)][block % 4u]);
-    let a = v_cache[at + clamped(2u * block)];
+fn add_value(sums: ptr<function, Block>, rescale: Rows, weights: Rows, at: Entry, block: u32) {
+    let scaled = weights * bitcast<f32>(v_cache[at.scales + scale_of(block)][at.place]);
+    let a = v_cache[at.row + clamped(2u * block)];
     (*sums)[0] = added((*sums)[0], rescale, scaled, quad_of(a, 0u));
     (*sums)[1] = added((*sums)[1], rescale, scaled, quad_of(a, 1u));
     (*sums)[2] = added((*sums)[2], rescale, scaled, quad_of(a, 2u));
     (*sums)[3] = added((*sums)[3], rescale, scaled, quad_of(a, 3u));
-    let b = v_cache[at + clamped(2u * block + 1u)];
+    let b = v_cache[at.row + clamped(2u * block + 1u)];
     (*sums)[4] = added((*sums)[4], rescale, scaled, quad_of(b, 0u));
     (*sums)[5] = added((*sums)[5], rescale, scaled, quad_of(b, 1u));
     (*sums)[6] = added((*sums)[6], rescale, scaled, quad_of(b, 2u));

@@ -4,15 +4,15 @@
 
 import package::shared::guard::halted;
 @if(!kv_q8) import package::shared::cache::{Pair, row_pairs, to_pair};
-@if(kv_q8) import package::shared::cache::row_length;
+@if(kv_q8) import package::shared::cache::{head_length, row_at, scales_at};
 @if(kv_q8) import package::shared::blocks::{Bytes, to_bytes};
-import package::shared::rotation::{Quad, Rotation, quad, qkv, temperature_at};
+import package::shared::rotation::{Quad, Rotation, Turns, quad, qkv, temperature_at, turns};
 
 struct Params {
     heads: u32,
     kv_heads: u32,
     head_dim: u32,     // a multiple of 4, of 32 for bytes
-    stride: u32,       // row length of qkv
+    stride: u32,       // row length of qkv, a multiple of 4
     context: u32,      // positions in the cache
     rotate: u32,       // see shared/rotation
     coarse_rows: u32,
@@ -26,12 +26,13 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> q: array<f32>; // [tokens, heads, head_dim]
 @if(!kv_q8) @group(0) @binding(5) var<storage, read_write> k_cache: array<Pair>; // [kv_heads, context, row_pairs], see shared/cache
 @if(!kv_q8) @group(0) @binding(6) var<storage, read_write> v_cache: array<Pair>; // [kv_heads, context, row_pairs], see shared/cache
-@if(kv_q8) @group(0) @binding(5) var<storage, read_write> k_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
-@if(kv_q8) @group(0) @binding(6) var<storage, read_write> v_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
+// Words, since workgroups write different ones of a vector of scales.
+@if(kv_q8) @group(0) @binding(5) var<storage, read_write> k_cache: array<u32>; // [kv_heads, head_length, 4], see shared/cache
+@if(kv_q8) @group(0) @binding(6) var<storage, read_write> v_cache: array<u32>; // [kv_heads, head_length, 4], see shared/cache
 
 // Lanes that a small head would leave idle cost a driver that computes few at a time as much as others.
 const THREADS: u32 = 16u;
-@if(normalized || kv_q8) var<workgroup> partial: array<f32, THREADS>; // sums of squares, then scales of blocks
+@if(normalized) var<workgroup> partial: array<f32, THREADS>; // sums of squares
 @if(kv_q8) var<workgroup> made: array<vec2<f32>, 128>; // a head of up to 256 dimensions
 
 @compute @workgroup_size(THREADS)
@@ -48,8 +49,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     @if(normalized) {
         // A rotation keeps the length, so that the sum of squares can be taken before it.
         var squares = 0.0;
-        for (var i = lane; i < params.head_dim; i += THREADS) {
-            squares += qkv[from_head + i] * qkv[from_head + i];
+        for (var i = lane; i < params.head_dim / 2u; i += THREADS) {
+            let pair = qkv[from_head / 2u + i];
+            squares += dot(pair, pair);
         }
         partial[lane] = squares;
         workgroupBarrier();
@@ -63,9 +65,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         factor *= temperature_at(position, params.floor_scale, params.temperature);
     }
 
-    let shape = Rotation(params.head_dim, params.rotate, params.coarse_rows);
+    let shape = Rotation(params.head_dim, select(params.rotate, 0u, is_v), params.coarse_rows);
     for (var i = lane; i < params.head_dim / 4u; i += THREADS) {
-        let four = quad(shape, from_head, i, position, is_v);
+        let four = quad(shape, from_head, i, turns(shape, i, position));
         let a = four.a * factor;
         let b = four.b * factor;
         if is_q {
@@ -94,37 +96,31 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     @if(kv_q8) {
         let kv_head = head - params.heads - select(0u, params.kv_heads, is_v);
-        if !is_q { append_blocks(kv_head * params.context + position, is_v, lane); }
+        if !is_q { append_block(kv_head, position, is_v, lane); }
     }
 }
 
-// `made` into a row of a cache: a lane makes a block, and then some of them the vectors of scales.
+// `made` into a cache, a block of it by a lane.
 @if(kv_q8)
-fn append_blocks(row: u32, is_v: bool, lane: u32) {
-    let sixteens = params.head_dim / 16u;
-    let to = row * row_length(params.head_dim);
+fn append_block(kv_head: u32, position: u32, is_v: bool, lane: u32) {
+    let dim = params.head_dim;
     workgroupBarrier();
-    var scale = 0.0;
-    if lane < sixteens / 2u {
-        var v: array<vec4<f32>, 8>;
-        for (var i = 0u; i < 8u; i++) {
-            v[i] = vec4(made[16u * lane + 2u * i], made[16u * lane + 2u * i + 1u]);
-        }
-        let block = to_bytes(v, 0.0);
-        scale = bitcast<f32>(block.head.x);
-        append(to + 2u * lane, block.lo, is_v);
-        append(to + 2u * lane + 1u, block.hi, is_v);
+    if lane >= dim / 32u { return; }
+    var v: array<vec4<f32>, 8>;
+    for (var i = 0u; i < 8u; i++) {
+        v[i] = vec4(made[16u * lane + 2u * i], made[16u * lane + 2u * i + 1u]);
     }
-    // What there are no blocks for is zero.
-    partial[lane] = scale;
-    workgroupBarrier();
-    if lane < (sixteens + 7u) / 8u {
-        let scales = vec4(partial[4u * lane], partial[4u * lane + 1u], partial[4u * lane + 2u], partial[4u * lane + 3u]);
-        append(to + sixteens + lane, bitcast<vec4<u32>>(scales), is_v);
+    let block = to_bytes(v, 0.0);
+    let head = kv_head * head_length(params.context, dim);
+    let to = 4u * (head + row_at(position, dim) + 2u * lane);
+    for (var i = 0u; i < 4u; i++) {
+        append(to + i, block.lo[i], is_v);
+        append(to + 4u + i, block.hi[i], is_v);
     }
+    append(4u * (head + scales_at(position / 4u, position, lane, dim)) + position % 4u, block.head.x, is_v);
 }
 
 @if(kv_q8)
-fn append(to: u32, words: vec4<u32>, is_v: bool) {
-    if is_v { v_cache[to] = words; } else { k_cache[to] = words; }
+fn append(to: u32, word: u32, is_v: bool) {
+    if is_v { v_cache[to] = word; } else { k_cache[to] = word; }
 }

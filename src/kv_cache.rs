@@ -6,7 +6,7 @@ use crate::kernels::KvType;
 use crate::{Error, Result};
 
 pub(crate) struct KvCache {
-    /// Keys and values of each layer: [kv_heads, context] rows of [`KvType::row_bytes`].
+    /// Keys and values of each layer: for each head [`KvType::bytes`].
     pub(crate) layers: Vec<(Slice, Slice)>,
     /// Positions that fit.
     pub(crate) context: usize,
@@ -28,7 +28,7 @@ impl KvCache {
         if needed <= most {
             return Ok(());
         }
-        let fits = most / layer_bytes(dims, 1, kv);
+        let fits = most / layer_bytes(dims, KvType::TOGETHER, kv) * KvType::TOGETHER as u64;
         Err(Error::Adapter(format!(
             "a context of {context} needs {needed} bytes for a layer's keys in {kv}, the adapter binds at most {most}; a context of {fits} fits"
         )))
@@ -37,5 +37,5 @@ impl KvCache {
 
 /// Bytes of the keys (or values) of a layer.
 fn layer_bytes(dims: &Dims, context: usize, kv: KvType) -> u64 {
-    dims.kv_heads as u64 * context as u64 * kv.row_bytes(dims.head_dim)
+    dims.kv_heads as u64 * kv.bytes(dims.head_dim, context)
 }

@@ -1,11 +1,12 @@
 // A token's own key and value of a head: in workgroup memory, as precise as later tokens will read them, and appended to the cache.
 
-import package::shared::cache::{QUADS_OF_VECTOR, quad_of, row_length};
+import package::shared::cache::{QUADS_OF_VECTOR, quad_of, row_at, row_length};
+@if(kv_q8) import package::shared::cache::scales_at;
 @if(!kv_q8) import package::shared::cache::{Pair, from_pair, to_pair};
 @if(kv_q8) import package::shared::blocks::{Bytes, to_bytes};
 
-@group(0) @binding(5) var<storage, read_write> k_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
-@group(0) @binding(6) var<storage, read_write> v_cache: array<vec4<u32>>; // [kv_heads, context, row_length], see shared/cache
+@group(0) @binding(5) var<storage, read_write> k_cache: array<vec4<u32>>; // [kv_heads, head_length], see shared/cache
+@group(0) @binding(6) var<storage, read_write> v_cache: array<vec4<u32>>; // [kv_heads, head_length], see shared/cache
 
 // Lanes of a workgroup.
 const THREADS: u32 = 32u;
@@ -82,9 +83,10 @@ fn new_vector(i: u32, is_value: bool) -> vec4<u32> {
     return words;
 }
 
-// The new key and value into the rows that begin at `to`.
+// The new key and value into their caches, in which the head's begin at `head`.
 @if(!kv_q8)
-fn append(to: u32, head_dim: u32, lane: u32) {
+fn append(head: u32, position: u32, head_dim: u32, lane: u32) {
+    let to = head + row_at(position, head_dim);
     for (var i = lane; i < row_length(head_dim); i += THREADS) {
         k_cache[to + i] = new_vector(i, false);
         v_cache[to + i] = new_vector(i, true);
@@ -92,24 +94,21 @@ fn append(to: u32, head_dim: u32, lane: u32) {
 }
 
 @if(kv_q8)
-fn append(to: u32, head_dim: u32, lane: u32) {
-    let sixteens = head_dim / 16u;
-    if lane < sixteens {
+fn append(head: u32, position: u32, head_dim: u32, lane: u32) {
+    let to = head + row_at(position, head_dim);
+    if lane < head_dim / 16u {
         k_cache[to + lane] = new_bytes[lane];
         v_cache[to + lane] = new_bytes[2u * MOST_BLOCKS + lane];
     }
-    // What there are no blocks for is zero.
-    if lane < (sixteens + 7u) / 8u {
-        k_cache[to + sixteens + lane] = scales_from(4u * lane, 0u);
-        v_cache[to + sixteens + lane] = scales_from(4u * lane, MOST_BLOCKS);
+    // The other positions' scales are written again as they are.
+    if lane < head_dim / 32u {
+        let at = head + scales_at(position / 4u, position, lane, head_dim);
+        k_cache[at] = replaced(k_cache[at], position % 4u, new_scales[lane]);
+        v_cache[at] = replaced(v_cache[at], position % 4u, new_scales[MOST_BLOCKS + lane]);
     }
 }
 
 @if(kv_q8)
-fn scales_from(block: u32, first: u32) -> vec4<u32> {
-    var scales = vec4(0.0);
-    for (var i = 0u; i < 4u; i++) {
-        if block + i < MOST_BLOCKS { scales[i] = new_scales[first + block + i]; }
-    }
-    return bitcast<vec4<u32>>(scales);
+fn replaced(scales: vec4<u32>, place: u32, scale: f32) -> vec4<u32> {
+    return select(scales, vec4(bitcast<u32>(scale)), vec4(place) == vec4(0u, 1u, 2u, 3u));
 }

@@ -6,7 +6,7 @@ use super::{KvType, params, u32_of};
 use crate::gpu::{Dispatch, Recorder, Shader, Slice};
 
 params! {
-    heads: u32, kv_heads: u32, head_dim: u32, context: u32, chunk: u32, scale: f32, spans: u32, batches: u32, to_bytes: u32, rotate: u32, coarse_rows: u32, normalize: u32, eps: f32, floor_scale: f32, temperature: f32,
+    heads: u32, kv_heads: u32, head_dim: u32, context: u32, chunk: u32, scale: f32, spans: u32, batches: u32, to_bytes: u32, rotate: u32, coarse_rows: u32, eps: f32, floor_scale: f32, temperature: f32,
 }
 
 /// The largest head that the kernels' memory holds.
@@ -41,7 +41,12 @@ impl AttentionShape {
 
     /// Workgroups that share the keys of one token.
     pub(super) fn spans(&self) -> usize {
-        let keys = if self.chunk == 0 { self.most_keys } else { self.chunk.min(self.most_keys) };
+        let keys = match self.chunk {
+            0 => self.most_keys,
+            // Tiles begin where the cache's positions that lie together do, not where the chunk does.
+            chunk if chunk.is_multiple_of(KvType::TOGETHER) => chunk.min(self.most_keys),
+            chunk => (chunk + KvType::TOGETHER - 1).min(self.most_keys),
+        };
         keys.div_ceil(self.tile()).max(1)
     }
 
@@ -129,7 +134,6 @@ pub(crate) fn attention(r: &mut Recorder, shape: &AttentionShape, new: &Projecte
         to_bytes: u32::from(s.bytes && spans == 1),
         rotate: rope.rotate,
         coarse_rows: rope.coarse_rows,
-        normalize: u32::from(new.rope.normalize.is_some()),
         eps: rope.eps,
         floor_scale: rope.floor_scale,
         temperature: rope.temperature,
@@ -138,7 +142,7 @@ pub(crate) fn attention(r: &mut Recorder, shape: &AttentionShape, new: &Projecte
     let mut bindings = vec![(1, new.qkv.clone()), (2, new.table.clone()), (4, out.clone())];
     bindings.extend(s.bindings());
     r.dispatch(Dispatch {
-        shader: shader(s.kv, shape.head_dim, heads),
+        shader: shader(s.kv, shape.head_dim, heads, new.rope.normalize.is_some()),
         params: params.bytes(),
         bindings,
         groups: [u32_of(spans), u32_of(shape.kv_heads * batches), 1],
@@ -149,9 +153,10 @@ pub(crate) fn attention(r: &mut Recorder, shape: &AttentionShape, new: &Projecte
     }
 }
 
-/// A workgroup computes `heads` of them, 1 to 4.
-pub(super) fn shader(kv: KvType, head_dim: usize, heads: usize) -> Shader {
-    let shader = kv.variant(Shader::new("attention")).with_if(narrow(head_dim), "narrow");
+/// A workgroup computes `heads` of them, 1 to 4. `normalized`: q and k are. That needs loops that cost software adapters even where
+/// they are passed over.
+pub(super) fn shader(kv: KvType, head_dim: usize, heads: usize, normalized: bool) -> Shader {
+    let shader = kv.variant(Shader::new("attention")).with_if(narrow(head_dim), "narrow").with_if(normalized, "normalized");
     let shader = shader.with_if(tile(head_dim, heads) == LONG_TILE, "long_tiles");
     shader.with(["heads_1", "heads_2", "heads_3", "heads_4"][heads.clamp(1, MOST_HEADS) - 1])
 }

@@ -24,6 +24,9 @@ impl KvType {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8];
 
+    /// Positions whose rows of bytes, and then the scales of these, lie together.
+    pub(crate) const TOGETHER: usize = 8;
+
     /// Its name in options: `f32`, `f16` or `q8`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -34,14 +37,14 @@ impl KvType {
         }
     }
 
-    /// Bytes of the key or the value of one head at one position.
+    /// Bytes of the keys or the values of one head at so many positions.
     #[must_use]
-    pub fn row_bytes(self, head_dim: usize) -> u64 {
+    pub fn bytes(self, head_dim: usize, positions: usize) -> u64 {
         let bytes = match self {
-            Self::F32 => 4 * head_dim,
+            Self::F32 => 4 * head_dim * positions,
             // Rows are whole vectors of sixteen bytes.
-            Self::F16 => 16 * head_dim.div_ceil(8),
-            Self::Q8 => head_dim + 16 * head_dim.div_ceil(4 * BLOCK),
+            Self::F16 => 16 * head_dim.div_ceil(8) * positions,
+            Self::Q8 => (head_dim + 4 * head_dim.div_ceil(BLOCK)) * positions.next_multiple_of(Self::TOGETHER),
         };
         bytes as u64
     }

@@ -141,6 +141,6 @@ impl ModelInfo {
     /// Bytes of a KV cache of this type for so many positions.
     #[must_use]
     pub fn kv_cache_bytes(&self, kv: KvType, context: usize) -> u64 {
-        2 * (self.layers * self.kv_heads) as u64 * context as u64 * kv.row_bytes(self.head_dim)
+        2 * (self.layers * self.kv_heads) as u64 * kv.bytes(self.head_dim, context)
     }
 }

@@ -66,7 +66,7 @@ impl PromptAttention {
         let q = numbers(TOKENS * shape.heads * size);
         let [k, v] = [(); 2].map(|()| numbers(of_keys * CONTEXT * size));
         let cache = |rows: &[f32]| {
-            let padded = KvType::F16.row_bytes(size) as usize;
+            let padded = KvType::F16.bytes(size, 1) as usize;
             let row = |row: &[f32]| {
                 let mut bytes: Vec<u8> = row.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
                 bytes.resize(padded, 0);

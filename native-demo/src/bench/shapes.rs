@@ -132,9 +132,9 @@ impl Sizes {
         Self { layers: (layers / period * period).clamp(period, self.layers), ..*self }
     }
 
-    /// Bytes of the KV cache for each position.
-    pub fn kv_bytes(&self, kv: KvType) -> u64 {
-        (2 * self.layers * self.kv_heads) as u64 * kv.row_bytes(self.head_dim)
+    /// Bytes of the KV cache for so many positions.
+    pub fn kv_bytes(&self, kv: KvType, context: usize) -> u64 {
+        (2 * self.layers * self.kv_heads) as u64 * kv.bytes(self.head_dim, context)
     }
 }
 

@@ -84,7 +84,7 @@ fn called(name: &str, whole: &Sizes, sizes: &Sizes, info: &ModelInfo) -> String 
 /// The most layers for which the adapter has room.
 fn fitting(gpu: &Gpu, name: &str, sizes: &Sizes, (context, kv): (usize, KvType)) -> anyhow::Result<Sizes> {
     let bound = system_bound(gpu);
-    let needed = |sizes: &Sizes| shape_model::bytes(sizes) + sizes.kv_bytes(kv) * context as u64 + SPARE_BYTES;
+    let needed = |sizes: &Sizes| shape_model::bytes(sizes) + sizes.kv_bytes(kv, context) + SPARE_BYTES;
     let fits = |periods: usize| {
         let needed = needed(&sizes.cut(periods * sizes.period()));
         needed <= bound && pollster::block_on(gpu.has_room(needed)).is_ok()

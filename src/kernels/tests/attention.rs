@@ -1,7 +1,7 @@
 //! `attention`: one token's projections in, its keys and values appended, its attention out.
 
 use super::blocks::{BLOCK_WORDS, from_bytes, half_steps};
-use super::cache::{bounds, from_words, on_gpu, row_words, stored, types};
+use super::cache::{bounds, from_words, on_gpu, places, stored, types};
 use super::harness::{POISON, Random, as_floats, close, floats, poisoned, run, words};
 use super::rope_append::{frequencies, table};
 use crate::gpu::Recorder;
@@ -58,7 +58,7 @@ impl Case {
             rows.flat_map(|(i, row)| if i % context < position { stored(kv, row) } else { poison() }).collect()
         };
         let (mut k, mut v) = (cache(), cache());
-        let (k_cache, v_cache) = (on_gpu(kv, &k, head_dim), on_gpu(kv, &v, head_dim));
+        let (k_cache, v_cache) = (on_gpu(kv, &k, head_dim, context), on_gpu(kv, &v, head_dim, context));
         let [before_k, before_v] = run(Recorder::default(), [&k_cache, &v_cache]);
 
         let (order, rotate) = match self.rotate {
@@ -89,18 +89,16 @@ impl Case {
         let [out, made_k, made_v] = run(recorder, [&out, &k_cache, &v_cache]);
 
         // The new entries within their rounding, and the old ones as they were.
-        let length = row_words(kv, head_dim);
-        for (made, new, before, cache) in [(made_k, &turned.k, before_k, &mut k), (made_v, &turned.v, before_v, &mut v)] {
-            for (i, (made, before)) in made.chunks_exact(length).zip(before.chunks_exact(length)).enumerate() {
-                if i % context != position {
-                    assert_eq!(made, before, "row {i} was written");
-                    continue;
-                }
-                let new = &new[i / context * head_dim..][..head_dim];
-                let (made, bounds) = (from_words(kv, made, head_dim), bounds(kv, new, 4e-6));
-                close(&made, new, |i| bounds[i]).map_err(|e| format!("row {i}: {e}"))?;
-                cache[i * head_dim..][..head_dim].copy_from_slice(&made);
+        for (made, new, mut before, cache) in [(made_k, &turned.k, before_k, &mut k), (made_v, &turned.v, before_v, &mut v)] {
+            for (head, new) in new.chunks_exact(head_dim).enumerate() {
+                let places = places(kv, head_dim, context, head, position);
+                let row: Vec<u32> = places.iter().map(|&place| made[place]).collect();
+                let (row, bounds) = (from_words(kv, &row, head_dim), bounds(kv, new, 4e-6));
+                close(&row, new, |i| bounds[i]).map_err(|e| format!("head {head}: {e}"))?;
+                cache[(head * context + position) * head_dim..][..head_dim].copy_from_slice(&row);
+                places.into_iter().for_each(|place| before[place] = made[place]);
             }
+            assert!(made == before, "other rows were written");
         }
         // The token sees its own entry as later ones will.
         let shape = Attention { heads, kv_heads, head_dim, context, chunk, scale };

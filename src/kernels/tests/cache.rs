@@ -12,9 +12,27 @@ pub(super) fn types(head_dim: usize) -> impl Iterator<Item = KvType> {
     KvType::ALL.into_iter().filter(move |kv| kv.holds(head_dim))
 }
 
-/// Words of a row.
-pub(super) fn row_words(kv: KvType, head_dim: usize) -> usize {
-    kv.row_bytes(head_dim) as usize / 4
+/// Words of a cache of `context` positions for so many heads.
+pub(super) fn cache_words(kv: KvType, heads: usize, head_dim: usize, context: usize) -> usize {
+    heads * head_words(kv, head_dim, context)
+}
+
+fn head_words(kv: KvType, head_dim: usize, context: usize) -> usize {
+    kv.bytes(head_dim, context) as usize / 4
+}
+
+/// Where in a cache the words of a head's row for a position are; those of bytes come before their scales.
+pub(super) fn places(kv: KvType, head_dim: usize, context: usize, head: usize, position: usize) -> Vec<usize> {
+    let at = head * head_words(kv, head_dim, context);
+    if kv != KvType::Q8 {
+        let words = head_words(kv, head_dim, 1);
+        return (0..words).map(|i| at + position * words + i).collect();
+    }
+    // For each block eight scales, and then eight rows together.
+    let (words, blocks, place) = (head_dim / 4, head_dim / 32, position % 8);
+    let eight = at + position / 8 * 8 * (blocks + words);
+    let scales = (0..blocks).map(|block| eight + 8 * block + place);
+    (0..words).map(|i| eight + 8 * blocks + place * words + i).chain(scales).collect()
 }
 
 /// The values of a row once it is in the cache.
@@ -35,13 +53,15 @@ pub(super) fn bounds(kv: KvType, row: &[f32], error: f32) -> Vec<f32> {
     }
 }
 
-/// Rows of `head_dim` on the GPU; in place of those that begin with a NaN there is poison.
-pub(super) fn on_gpu(kv: KvType, rows: &[f32], head_dim: usize) -> Slice {
-    let row = |row: &[f32]| match row[0].is_nan() {
-        true => vec![POISON; row_words(kv, head_dim)],
-        false => to_words(kv, row),
-    };
-    words(&rows.chunks_exact(head_dim).flat_map(row).collect::<Vec<_>>())
+/// Rows of `head_dim` on the GPU, `context` of each head; in place of those that begin with a NaN there is poison, and where none is.
+pub(super) fn on_gpu(kv: KvType, rows: &[f32], head_dim: usize, context: usize) -> Slice {
+    let mut cache = vec![POISON; cache_words(kv, rows.len() / head_dim / context, head_dim, context)];
+    for (i, row) in rows.chunks_exact(head_dim).enumerate().filter(|(_, row)| !row[0].is_nan()) {
+        for (place, word) in places(kv, head_dim, context, i / context, i % context).into_iter().zip(to_words(kv, row)) {
+            cache[place] = word;
+        }
+    }
+    words(&cache)
 }
 
 fn to_words(kv: KvType, row: &[f32]) -> Vec<u32> {
@@ -55,7 +75,9 @@ fn to_words(kv: KvType, row: &[f32]) -> Vec<u32> {
             bytes.chain(blocks.iter().map(|block| block.scale.to_bits())).collect()
         }
     };
-    all.resize(row_words(kv, row.len()), 0);
+    if kv != KvType::Q8 {
+        all.resize(head_words(kv, row.len(), 1), 0);
+    }
     all
 }
 
@@ -82,7 +104,7 @@ fn every_type_keeps_what_it_says() {
     let row: Vec<f32> = (0..96).map(|i| (i as f32 - 40.0) / 7.0).collect();
     for kv in KvType::ALL {
         let words = to_words(kv, &row);
-        assert_eq!(words.len(), row_words(kv, 96));
+        assert_eq!(words.len(), places(kv, 96, 10, 0, 0).len());
         assert_eq!(from_words(kv, &words, 96), stored(kv, &row), "{kv}");
     }
     let largest = |kv| {
@@ -90,6 +112,16 @@ fn every_type_keeps_what_it_says() {
         errors.fold(0.0f32, f32::max)
     };
     assert!(largest(KvType::F32) == 0.0 && largest(KvType::F16) > 0.0 && largest(KvType::Q8) > largest(KvType::F16));
-    let sizes = KvType::ALL.map(|kv| [32, 64, 128, 160, 256].map(|head_dim| kv.row_bytes(head_dim)));
-    assert_eq!(sizes, [[128, 256, 512, 640, 1024], [64, 128, 256, 320, 512], [48, 80, 144, 192, 288]]);
+    let sizes = KvType::ALL.map(|kv| [32, 64, 128, 160, 256].map(|head_dim| kv.bytes(head_dim, 8) / 8));
+    assert_eq!(sizes, [[128, 256, 512, 640, 1024], [64, 128, 256, 320, 512], [36, 72, 144, 180, 288]]);
+}
+
+#[test]
+fn every_word_belongs_to_one_row() {
+    for (kv, context) in KvType::ALL.into_iter().flat_map(|kv| [8, 24].map(|context| (kv, context))) {
+        let rows = (0..2).flat_map(|head| (0..context).map(move |position| (head, position)));
+        let mut all: Vec<usize> = rows.flat_map(|(head, position)| places(kv, 64, context, head, position)).collect();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..cache_words(kv, 2, 64, context)), "{kv} of {context}");
+    }
 }

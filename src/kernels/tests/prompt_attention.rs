@@ -59,7 +59,7 @@ impl Case {
         let out = poisoned(tokens * out_stride);
         let mut recorder = Recorder::default();
         let shape = AttentionShape { heads, kv_heads, head_dim, context, most_keys: context, chunk, scale };
-        let (k_cache, v_cache) = (&on_gpu(kv, &k, head_dim), &on_gpu(kv, &v, head_dim));
+        let (k_cache, v_cache) = (&on_gpu(kv, &k, head_dim, context), &on_gpu(kv, &v, head_dim, context));
         let slices = AttentionSlices { k_cache, v_cache, step: &words(&[position as u32]), out: &out, spans: &out, bytes, kv };
         prompt_attention(&mut recorder, &shape, &floats(&q), &slices, tokens, four_rows);
         let [out] = run(recorder, [&out]);

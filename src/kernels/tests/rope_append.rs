@@ -1,6 +1,6 @@
 //! `rope_append`.
 
-use super::cache::{bounds, from_words, row_words, types};
+use super::cache::{bounds, cache_words, from_words, places, types};
 use super::harness::{POISON, Random, as_floats, close, floats, poisoned, run, words};
 use crate::gpu::Recorder;
 use crate::kernels::{FINE_POSITIONS, KvType, RopeShape, RopeSlices, Rotate, rope_append};
@@ -70,7 +70,7 @@ impl Case {
         let table = table(context, &frequencies(head_dim));
 
         // The bindings begin at the first position of this call, to keep a long context's caches small.
-        let cache = || poisoned(kv_heads * context * row_words(kv, head_dim));
+        let cache = || poisoned(cache_words(kv, kv_heads, head_dim, context));
         let (q, k_cache, v_cache) = (poisoned(tokens * heads * head_dim), cache(), cache());
         let shape = RopeShape {
             heads,
@@ -109,18 +109,19 @@ impl Case {
 
     /// The new entries [tokens, kv_heads, head_dim] of a cache, in which nothing else may have been written.
     fn appended(&self, cache: &[u32], context: usize) -> Result<Vec<f32>, String> {
-        let words = cache.len() / self.kv_heads / context;
-        let new = self.position..self.position + self.tokens;
-        let stray = |at: &usize| cache[*at] != POISON && !new.contains(&(at / words % context));
-        if let Some(at) = (0..cache.len()).find(stray) {
-            return Err(format!("position {} was written", at / words % context));
-        }
-        let entry = |(token, head): (usize, usize)| {
-            let row = &cache[(head * context + self.position + token) * words..][..words];
-            from_words(self.kv, row, self.head_dim)
+        let mut rest = cache.to_vec();
+        let mut entry = |(token, head): (usize, usize)| {
+            let places = places(self.kv, self.head_dim, context, head, self.position + token);
+            places.iter().for_each(|&place| rest[place] = POISON);
+            let row: Vec<u32> = places.into_iter().map(|place| cache[place]).collect();
+            from_words(self.kv, &row, self.head_dim)
         };
         let entries = (0..self.tokens).flat_map(|token| (0..self.kv_heads).map(move |head| (token, head)));
-        Ok(entries.flat_map(entry).collect())
+        let entries = entries.flat_map(&mut entry).collect();
+        match rest.iter().position(|&word| word != POISON) {
+            Some(at) => Err(format!("word {at} was written")),
+            None => Ok(entries),
+        }
     }
 
     fn check(self) {

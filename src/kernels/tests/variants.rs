@@ -35,7 +35,9 @@ pub(super) static ALL: LazyLock<Vec<Variant>> = LazyLock::new(|| {
     add(add_bias::PARAMS, vec![add_bias::shader()]);
     add(argmax::PARAMS, vec![argmax::shader()]);
     for (kv, head_dim) in KvType::ALL.into_iter().flat_map(|kv| [64, 128].map(|head_dim| (kv, head_dim))) {
-        add(attention::PARAMS, [1, 2, 3, 4].map(|heads| attention::shader(kv, head_dim, heads)).into());
+        for normalized in either {
+            add(attention::PARAMS, [1, 2, 3, 4].map(|heads| attention::shader(kv, head_dim, heads, normalized)).into());
+        }
     }
     add(combine::PARAMS, either.map(combine::shader).into());
     add(copy_memory::PARAMS, vec![copy_memory::shader()]);
