@@ -43,12 +43,12 @@ fn inspect_describes_a_mixture() {
     assert_eq!(resident["kv_cache_bytes"].as_u64(), info["kv_bytes_per_token"].as_u64().map(|bytes| 100 * bytes));
     let exact = moxel(&["inspect", &golden("scout"), "--json", "--context", "100", "--precision", "exact"]).json();
     assert_eq!(exact["resident"]["kv_cache_bytes"].as_u64(), resident["kv_cache_bytes"].as_u64().map(|bytes| 2 * bytes));
-    // Heads of 32: bytes, and four scales of which one is used, make 48 bytes instead of 64.
+    // Heads of 32: bytes and a scale make 36 instead of 64, at positions by the eight.
     let cache = |kv| {
         let info = moxel(&["inspect", &golden("llama_quants/model.gguf"), "--json", "--context", "100", "--kv", kv]).json();
         info["resident"]["kv_cache_bytes"].as_u64().expect("a number")
     };
-    assert_eq!([cache("f32"), cache("q8")].map(|bytes| bytes * 64), [cache("f16") * 128, cache("f16") * 48]);
+    assert_eq!([cache("f32"), cache("q8")].map(|bytes| bytes * 64 * 100), [cache("f16") * 128 * 100, cache("f16") * 36 * 104]);
 
     let text = moxel(&["inspect", &golden("scout")]).ok().stdout;
     assert!(text.contains("llama4_text") && text.contains("5 in 5 of the layers, 1 chosen"), "{text}");

@@ -24,7 +24,7 @@ impl KvType {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8];
 
-    /// Positions whose rows of bytes, and then the scales of these, lie together.
+    /// Positions whose scales, and then their rows of bytes, lie together.
     pub(crate) const TOGETHER: usize = 8;
 
     /// Its name in options: `f32`, `f16` or `q8`.
