@@ -1,9 +1,11 @@
 // Causal attention of one token over the cache. A workgroup has a tile of the keys and up to HEADS of the heads that share them, so
 // that a key is loaded once for all of those heads. A lane scores sixteen keys at a time, for which it loads the queries once, and
-// then sums up some dimensions of the values of a range of keys. Where there are several tiles, `merge_attention` puts together what they come to (flash attention).
+// then sums up some dimensions of the values of a range of keys. Where there are several tiles, `merge_attention` puts together what they
+// come to (flash attention).
 //
 // It does the work of `rope_append` too: workgroups turn their queries and the token's key themselves, the first of those that
-// have that key appends it, and nobody reads from the cache what is only being written.
+// have that key appends it, and nobody needs from the cache what is only being written. (Of a cache of bytes, four rows and the factors
+// of four keys are loaded together: what is not there yet is left out, and the other factors are written again as they were.)
 //
 // Loops have no barriers within them: software adapters make of a barrier the suspension of a function, and keep in memory, not in
 // registers, whatever such a loop carries along.

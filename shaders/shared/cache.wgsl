@@ -24,7 +24,8 @@ fn row_at(position: u32, head_dim: u32) -> u32 { return position * row_length(he
 @if(kv_q8)
 fn row_at(position: u32, head_dim: u32) -> u32 { return (position / 8u * 9u + 1u + position % 8u) * row_length(head_dim); }
 
-// Where those of four positions begin, from 4 * `four` on. In place of what is behind `last` are others that may be read.
+// Where those of four positions begin, from 4 * `four` on. In place of what is behind `last` are others that may be read, or of
+// bytes the rows behind it, which whoever reads them leaves out.
 @if(!kv_q8)
 fn rows_at(four: u32, last: u32, head_dim: u32) -> vec4<u32> {
     return min(vec4(4u * four) + vec4(0u, 1u, 2u, 3u), vec4(last)) * row_length(head_dim);

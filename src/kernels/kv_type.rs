@@ -40,13 +40,14 @@ impl KvType {
     /// Bytes of the keys or the values of one head at so many positions.
     #[must_use]
     pub fn bytes(self, head_dim: usize, positions: usize) -> u64 {
-        let bytes = match self {
-            Self::F32 => 4 * head_dim * positions,
+        // No usize: in a browser that has 32 bits.
+        let (dim, block, positions, together) = (head_dim as u64, BLOCK as u64, positions as u64, Self::TOGETHER as u64);
+        match self {
+            Self::F32 => 4 * dim * positions,
             // Rows are whole vectors of sixteen bytes.
-            Self::F16 => 16 * head_dim.div_ceil(8) * positions,
-            Self::Q8 => (head_dim + 4 * head_dim.div_ceil(BLOCK)) * positions.next_multiple_of(Self::TOGETHER),
-        };
-        bytes as u64
+            Self::F16 => 16 * dim.div_ceil(8) * positions,
+            Self::Q8 => (dim + 4 * dim.div_ceil(block)) * positions.next_multiple_of(together),
+        }
     }
 
     /// Whether it can hold heads of so many dimensions.

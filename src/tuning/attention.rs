@@ -1,4 +1,4 @@
-//! Attention of a prompt, as it is checked and measured: over a cache of f16, which holds heads of any size.
+//! Attention of a prompt, as it is checked and measured: over a cache of f32 or f16, which hold heads of any size.
 
 use half::f16;
 
@@ -36,7 +36,7 @@ pub(super) struct PromptAttention {
     k: Slice,
     v: Slice,
     step: Slice,
-    out: Slice,
+    pub(super) kv: KvType,
     /// [COMPARED, heads * size].
     expected: Vec<Number>,
 }
@@ -49,8 +49,8 @@ impl Heads {
 }
 
 impl PromptAttention {
-    /// Another seed gives other numbers.
-    pub(super) fn new(gpu: &Gpu, heads: Heads, seed: u64) -> Result<Self> {
+    /// Over a cache of floats. Another seed gives other numbers.
+    pub(super) fn new(gpu: &Gpu, heads: Heads, kv: KvType, seed: u64) -> Result<Self> {
         let Heads { of_keys, sharing, size } = heads;
         let shape = AttentionShape {
             heads: of_keys * sharing,
@@ -66,30 +66,39 @@ impl PromptAttention {
         let q = numbers(TOKENS * shape.heads * size);
         let [k, v] = [(); 2].map(|()| numbers(of_keys * CONTEXT * size));
         let cache = |rows: &[f32]| {
-            let padded = KvType::F16.bytes(size, 1) as usize;
             let row = |row: &[f32]| {
-                let mut bytes: Vec<u8> = row.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
-                bytes.resize(padded, 0);
+                let mut bytes: Vec<u8> = match kv {
+                    KvType::F32 => bytemuck::cast_slice(row).to_vec(),
+                    _ => row.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect(),
+                };
+                bytes.resize(kv.bytes(size, 1) as usize, 0);
                 bytes
             };
             upload(gpu, &rows.chunks_exact(size).flat_map(row).collect::<Vec<u8>>())
         };
-        let out_words = TOKENS * (shape.heads * size).next_multiple_of(32);
         Ok(Self {
             q: upload(gpu, bytemuck::cast_slice(&q))?,
             k: cache(&k)?,
             v: cache(&v)?,
             step: upload(gpu, &(BEFORE as u32).to_le_bytes())?,
-            // NaNs, which are no right result.
-            out: upload(gpu, &vec![0xff; 4 * out_words])?,
+            kv,
             expected: COMPARED.iter().flat_map(|&token| results(&shape, &q, &k, &v, token)).collect(),
             shape,
         })
     }
 
-    pub(super) fn record(&self, r: &mut Recorder, choice: KernelChoice) {
-        let (k_cache, v_cache, step, out) = (&self.k, &self.v, &self.step, &self.out);
-        let slices = AttentionSlices { k_cache, v_cache, step, out, spans: out, bytes: false, kv: KvType::F16 };
+    /// Room for results, full of NaNs, which are no right ones.
+    pub(super) fn room(&self, gpu: &Gpu) -> Result<Slice> {
+        upload(gpu, &vec![0xff; 4 * TOKENS * self.stride()])
+    }
+
+    fn stride(&self) -> usize {
+        (self.shape.heads * self.shape.head_dim).next_multiple_of(32)
+    }
+
+    pub(super) fn record(&self, r: &mut Recorder, choice: KernelChoice, out: &Slice) {
+        let (k_cache, v_cache, step) = (&self.k, &self.v, &self.step);
+        let slices = AttentionSlices { k_cache, v_cache, step, out, spans: out, bytes: false, kv: self.kv };
         prompt_attention(r, &self.shape, &self.q, &slices, TOKENS, choice.four_rows);
     }
 
@@ -100,10 +109,11 @@ impl PromptAttention {
 
     async fn found(&self, gpu: &Gpu, choice: KernelChoice) -> Result<Option<String>> {
         let mut r = Recorder::default();
-        self.record(&mut r, choice);
-        let out = result_of(gpu, r, &self.out).await?;
+        let out = self.room(gpu)?;
+        self.record(&mut r, choice, &out);
+        let out = result_of(gpu, r, &out).await?;
         let cols = self.shape.heads * self.shape.head_dim;
-        let rows: Vec<&[f32]> = out.chunks_exact(cols.next_multiple_of(32)).collect();
+        let rows: Vec<&[f32]> = out.chunks_exact(self.stride()).collect();
         let got = COMPARED.iter().filter_map(|&token| rows.get(token)).flat_map(|row| &row[..cols]);
         Ok(difference("prompt's attention", got, self.expected.iter().copied()))
     }

@@ -6,7 +6,7 @@ use super::check::Check;
 use super::subject::{Subject, Use, uses};
 use crate::Result;
 use crate::gpu::Gpu;
-use crate::kernels::KernelChoice;
+use crate::kernels::{KernelChoice, KvType};
 use crate::model_files::ModelFiles;
 
 /// Columns of the small matrices: whole superblocks of any format, and more blocks than lanes share a row.
@@ -21,13 +21,14 @@ pub(super) struct Checks<'a> {
 }
 
 impl<'a> Checks<'a> {
-    pub(super) fn new(gpu: &'a Gpu, subject: Subject, files: &ModelFiles) -> Result<Self> {
+    pub(super) fn new(gpu: &'a Gpu, subject: Subject, files: &ModelFiles, kv: KvType) -> Result<Self> {
         let small = |(dtype, used): (_, Use)| {
             Ok((used, Check::new(gpu, Subject { dtype, rows: 0, cols: COLS, experts: false, ..subject }, 1)?))
         };
         let more = uses(files)?.into_iter().filter(|(dtype, used)| *dtype != subject.dtype || used.floats);
         let further = more.map(small).collect::<Result<_>>()?;
-        Ok(Self { main: Check::new(gpu, subject, 0)?, further, attention: PromptAttention::new(gpu, subject.heads, 0)? })
+        let attention = PromptAttention::new(gpu, subject.heads, kv, 0)?;
+        Ok(Self { main: Check::new(gpu, subject, 0)?, further, attention })
     }
 
     /// Why kernels must not do this work; `None` where they are right for the main format.

@@ -8,7 +8,7 @@ use super::checks::Checks;
 use super::subject::{Subject, Use};
 use super::{Work, choose, may_win};
 use crate::gpu::{Gpu, GpuOptions};
-use crate::kernels::{KernelChoice, Matmul, Matvec, is_quantized};
+use crate::kernels::{KernelChoice, KvType, Matmul, Matvec, is_quantized};
 use crate::weights::DType;
 use crate::{Error, Result};
 
@@ -29,7 +29,7 @@ fn alone(main: Check<'_>) -> Checks<'_> {
 }
 
 fn with<'a>(main: Check<'a>, further: Vec<(Use, Check<'a>)>) -> Checks<'a> {
-    let attention = PromptAttention::new(main.gpu, HEADS, 1).unwrap();
+    let attention = PromptAttention::new(main.gpu, HEADS, KvType::F32, 1).unwrap();
     Checks { main, further, attention }
 }
 
@@ -169,9 +169,10 @@ fn an_adapter_without_a_right_kernel_is_refused() {
 #[test]
 fn wrong_attention_is_refused() {
     let gpu = gpu();
-    for size in [64, 96, 128, 256] {
-        let mut attention = PromptAttention::new(&gpu, Heads { size, ..HEADS }, 1).unwrap();
-        let other = PromptAttention::new(&gpu, Heads { size, ..HEADS }, 2).unwrap();
+    let f16 = KvType::F16;
+    for (size, kv) in [(64, f16), (96, f16), (128, f16), (256, f16), (64, KvType::F32), (100, KvType::F32)] {
+        let mut attention = PromptAttention::new(&gpu, Heads { size, ..HEADS }, kv, 1).unwrap();
+        let other = PromptAttention::new(&gpu, Heads { size, ..HEADS }, kv, 2).unwrap();
         let choices = [false, true].map(|four_rows| KernelChoice { four_rows, ..KernelChoice::PLAIN });
         let faults =
             |attention: &PromptAttention| choices.map(|choice| pollster::block_on(attention.fault(&gpu, choice)).unwrap());
@@ -182,7 +183,7 @@ fn wrong_attention_is_refused() {
         }
     }
     let mut checks = alone(Check::new(&gpu, subject(DType::Q4_1), 1).unwrap());
-    checks.attention.q = PromptAttention::new(&gpu, HEADS, 2).unwrap().q;
+    checks.attention.q = PromptAttention::new(&gpu, HEADS, KvType::F32, 2).unwrap().q;
     match dropped(&checks) {
         Err(Error::Adapter(why)) => assert!(why.contains("every kernel for the attention of a prompt computes wrong"), "{why}"),
         other => panic!("{other:?}"),

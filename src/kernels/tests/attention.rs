@@ -125,7 +125,7 @@ impl Case {
 #[test]
 fn every_rotation_and_head_size() {
     for rotate in [Rotate::None, Rotate::Adjacent, Rotate::Halves] {
-        for head_dim in [16, 20, 24, 64, 96, 128, 200, 256] {
+        for head_dim in [4, 8, 12, 16, 20, 24, 64, 96, 128, 200, 256] {
             Case { rotate, head_dim, ..CASE }.check();
         }
     }
@@ -147,6 +147,7 @@ fn normalised_and_at_temperature() {
     let case = Case { normalize: Some(1e-5), rotate: Rotate::Adjacent, ..CASE };
     case.check();
     Case { head_dim: 128, ..case }.check();
+    Case { heads: 4, kv_heads: 1, head_dim: 256, ..case }.check();
     Case { normalize: None, rotate: Rotate::None, temperature: Some((16.0, 0.1)), position: 70, ..case }.check();
 }
 
@@ -164,6 +165,12 @@ fn long_caches_are_computed_in_spans() {
     // The token's own key alone in a chunk that has room for several tiles, and rows whose last vector is padded.
     for (head_dim, position) in [(32, 1500), (32, 1501), (60, 1100), (100, 530), (252, 530)] {
         Case { head_dim, position, chunk: 1500, room: 1000, ..CASE }.check();
+    }
+    // Chunks that begin beside a multiple of eight, up to one tile more than they would have keys for.
+    for (chunk, position) in [(1022, 2043), (1500, 2999), (1, 40), (3, 41), (7, 40), (13, 40), (13, 41), (37, 41)] {
+        for near in [false, true] {
+            Case { chunk, position, near, room: 100, ..CASE }.check();
+        }
     }
 }
 

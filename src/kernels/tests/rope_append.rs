@@ -135,7 +135,7 @@ impl Case {
 #[test]
 fn both_orders_and_none() {
     for rotate in [Rotate::None, Rotate::Adjacent, Rotate::Halves] {
-        for head_dim in [16, 24, 64, 128, 256] {
+        for head_dim in [4, 8, 12, 16, 24, 64, 128, 256] {
             Case { rotate, head_dim, position: 77, ..CASE }.check();
         }
         for (heads, kv_heads) in [(1, 1), (2, 2), (9, 3), (8, 2)] {
