@@ -417,5 +417,5 @@ impl Engine {
 /// 64 bytes for each token and dimension (Llama 4 Scout takes 52), and the logits of 16 tokens twice.
 fn session_bytes(info: &ModelInfo, context: usize, options: &EngineOptions) -> u64 {
     let chunk = if options.prefill_chunk.is_some() { options.first_chunk() } else { MOST_CHUNK };
-    info.kv_cache_bytes(options.kv_type(), context) + (64 * chunk * info.hidden + 128 * info.vocab) as u64
+    info.kv_cache_bytes(options.kv_type(), context) + 64 * chunk as u64 * info.hidden as u64 + 128 * info.vocab as u64
 }

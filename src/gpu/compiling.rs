@@ -1,11 +1,12 @@
 //! Compiling ahead of use, beside other work: by threads, or where there are none, by a browser's GPU process.
 
+use std::collections::HashSet;
 use std::future::Future;
+use std::sync::Arc;
 #[cfg(any(unix, windows))]
 use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(any(unix, windows))]
 use std::thread;
-use std::{collections::HashSet, sync::Arc};
 
 use super::pipelines::Variant;
 use super::{Gpu, Shader};
