@@ -36,7 +36,7 @@ pub(super) struct PromptAttention {
     k: Slice,
     v: Slice,
     step: Slice,
-    pub(super) kv: KvType,
+    kv: KvType,
     /// [COMPARED, heads * size].
     expected: Vec<Number>,
 }

@@ -8,7 +8,7 @@ use super::attention::PromptAttention;
 use super::subject::Subject;
 use super::{TOKENS, Work};
 use crate::gpu::{Buffer, Gpu, Program, Recorder, Slice};
-use crate::kernels::{Activations, KernelChoice, KvType, Matrix, Output, can_gate, gated, matmul, swiglu};
+use crate::kernels::{Activations, KernelChoice, Matrix, Output, can_gate, gated, matmul, swiglu};
 use crate::packing::{GROUP_ROWS, Layout};
 use crate::{Error, Result};
 
@@ -31,40 +31,43 @@ pub(super) struct Bench<'a> {
     x: Slice,
     y: Slice,
     activated: Slice,
-    attention: PromptAttention,
-    attended: Slice,
+    /// What is measured of it, and room for its results; `None` where only products are.
+    attention: Option<(&'a PromptAttention, Slice)>,
     staging: Buffer,
 }
 
 impl<'a> Bench<'a> {
     /// A matrix of the subject's size, or as much of it as the adapter computes with `choice`, which is right, in a moment.
-    pub(super) async fn new(gpu: &'a Gpu, subject: Subject, kv: KvType, choice: KernelChoice) -> Result<Self> {
+    pub(super) async fn new(
+        gpu: &'a Gpu,
+        subject: Subject,
+        attention: Option<&'a PromptAttention>,
+        choice: KernelChoice,
+    ) -> Result<Self> {
         let most = MOST_BYTES.min(gpu.caps().max_binding_bytes);
-        let few = Self::with_bytes(gpu, subject, kv, FEW_BYTES.min(most))?;
+        let few = Self::with_bytes(gpu, subject, attention, FEW_BYTES.min(most))?;
         if few.matrix.layout.rows >= subject.rows {
             return Ok(few);
         }
         let time = few.time(choice, Work::One, Duration::MAX).await?;
         let in_a_moment = MOMENT.as_secs_f64() / time.as_secs_f64().max(1e-9) * FEW_BYTES as f64;
         let bytes = (in_a_moment as u64).min(most);
-        if bytes < 2 * FEW_BYTES { Ok(few) } else { Self::with_bytes(gpu, subject, kv, bytes) }
+        if bytes < 2 * FEW_BYTES { Ok(few) } else { Self::with_bytes(gpu, subject, attention, bytes) }
     }
 
-    fn with_bytes(gpu: &'a Gpu, subject: Subject, kv: KvType, bytes: u64) -> Result<Self> {
+    fn with_bytes(gpu: &'a Gpu, subject: Subject, attention: Option<&'a PromptAttention>, bytes: u64) -> Result<Self> {
         let group = Layout::new(subject.dtype, GROUP_ROWS, subject.cols);
         let room = usize::try_from(bytes / group.bytes()).unwrap_or(1);
         // Whole groups of gate and as many of up.
         let groups = subject.rows.div_ceil(GROUP_ROWS).min(room).max(2).next_multiple_of(2);
         let layout = Layout::new(subject.dtype, groups * GROUP_ROWS, subject.cols);
         let storage = |elements: usize| Ok::<_, Error>(gpu.storage("tuning", 4 * elements as u64)?.whole());
-        let attention = PromptAttention::new(gpu, subject.heads, kv, 0)?;
         Ok(Self {
             gpu,
             x: storage(TOKENS * layout.blocks() * 32)?,
             y: storage(TOKENS * layout.rows)?,
             activated: storage(layout.rows)?,
-            attended: attention.room(gpu)?,
-            attention,
+            attention: attention.map(|attention| Ok::<_, Error>((attention, attention.room(gpu)?))).transpose()?,
             staging: gpu.staging(4)?,
             matrix: Matrix::allocate(gpu, "tuning", layout, 1)?,
         })
@@ -102,8 +105,8 @@ impl<'a> Bench<'a> {
         let x = Activations { rows: self.x.clone(), bytes, undivided: None };
         let out = Output { y: self.y.clone(), stride: self.matrix.layout.rows, offset: 0, accumulate: false };
         for _ in 0..repetitions {
-            if work == Work::Attention {
-                self.attention.record(&mut r, choice, &self.attended);
+            if let (Work::Attention, Some((attention, out))) = (work, &self.attention) {
+                attention.record(&mut r, choice, out);
                 continue;
             }
             if work == Work::Gate && choice.fused && can_gate(&self.matrix) {

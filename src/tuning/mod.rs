@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::engine::{EngineOptions, Precision};
 use crate::gpu::Gpu;
-use crate::kernels::{KernelChoice, KvType, Matmul, Matvec, has_four_rows, is_quantized};
+use crate::kernels::{KernelChoice, Matmul, Matvec, has_four_rows, is_quantized};
 use crate::model_files::ModelFiles;
 use crate::{Error, Result};
 use bench::Bench;
@@ -163,7 +163,7 @@ pub async fn tune(gpu: &Gpu, files: &ModelFiles, precision: Precision) -> Result
 /// The device fails.
 pub async fn product_rate(gpu: &Gpu, files: &ModelFiles, kernels: KernelChoice) -> Result<Option<f64>> {
     let Some(subject) = Subject::of(files)? else { return Ok(None) };
-    let bench = Bench::new(gpu, subject, KvType::F16, kernels).await?;
+    let bench = Bench::new(gpu, subject, None, kernels).await?;
     let time = bench.time(kernels, Work::One, Duration::MAX).await?;
     Ok(Some(bench.weight_bytes() as f64 / time.as_secs_f64()))
 }
@@ -192,7 +192,7 @@ async fn choose(checks: &Checks<'_>, rounding: bool) -> Result<TuningReport> {
 
     let plain = KernelChoice::PLAIN;
     let one = Trial::new(checks, Work::One, matvecs.map(|matvec| KernelChoice { matvec, ..plain }).collect()).await?;
-    let bench = Bench::new(checks.main.gpu, checks.main.subject, checks.attention.kv, one.first_right()?).await?;
+    let bench = Bench::new(checks.main.gpu, checks.main.subject, Some(&checks.attention), one.first_right()?).await?;
     let (kernels, mut candidates) = one.fastest(checks, &bench).await?;
     let gate = Trial::new(checks, Work::Gate, [true, false].map(|fused| KernelChoice { fused, ..kernels }).into()).await?;
     let (kernels, tried) = gate.fastest(checks, &bench).await?;
